@@ -1,0 +1,156 @@
+"""The compressor zstd: what it gains, what it keeps plain, and that no frame makes it write too much."""
+
+import random
+
+import pytest
+import pyzstd
+from hypothesis import given, strategies as st
+
+from dfs.core.api import Compressor, ConfigError, IntegrityError, Options, UnknownKeyError
+from dfs.plugins import zstd
+
+TEXT = b"".join(b"line %d of a text that repeats itself\n" % number for number in range(9000))  # 370 kB
+NOISE = random.Random(7).randbytes(300_000)
+
+
+@pytest.fixture(name="compressor")
+def make_compressor() -> Compressor:
+    return zstd.make(Options())
+
+
+def pack(compressor: Compressor, plain: bytes) -> bytes:
+    packed = compressor.compress(plain)
+    assert packed is not None
+    return bytes(packed)
+
+
+@pytest.mark.parametrize("level", ["-7", "1", "3", "9"])
+def test_round_trip_at_every_kind_of_level(level: str) -> None:
+    compressor = zstd.make(Options(values={"level": level}))
+    packed = pack(compressor, TEXT)
+    assert len(packed) < len(TEXT) / 2
+    target = bytearray(len(TEXT))
+    assert compressor.decompress_into(packed, memoryview(target)) == len(TEXT)
+    assert target == TEXT
+
+
+@given(st.binary(max_size=40), st.integers(1, 60), st.integers(0, 7), st.integers(0, 3))
+def test_round_trip_writes_only_what_it_says(word: bytes, repeats: int, offset: int, spare: int) -> None:
+    compressor = zstd.make(Options())
+    plain = word * repeats
+    packed = compressor.compress(memoryview(b"." * offset + plain)[offset:])
+    if packed is None:
+        return
+    assert len(packed) < len(plain)
+    target = bytearray(b"\xa5" * (offset + len(plain) + spare + 8))
+    room = memoryview(target)[offset : offset + len(plain) + spare]
+    source = memoryview(b"." * offset + packed)[offset:]
+    assert compressor.decompress_into(source, room) == len(plain)
+    assert target[:offset] == b"\xa5" * offset
+    assert target[offset : offset + len(plain)] == plain
+    assert target[offset + len(plain) :] == b"\xa5" * (spare + 8)
+
+
+def test_a_reused_compressor_gives_the_same_bytes(compressor: Compressor) -> None:
+    first = pack(compressor, TEXT)
+    compressor.compress(NOISE)
+    pack(compressor, TEXT[:5000])
+    assert pack(compressor, TEXT) == first == pack(zstd.make(Options()), TEXT)
+
+
+@pytest.mark.parametrize("plain", [b"", b"a", b"short", NOISE[:1000], NOISE[: zstd.SAMPLES_SIZE], NOISE])
+def test_what_gains_nothing_is_kept_plain(compressor: Compressor, plain: bytes) -> None:
+    assert compressor.compress(plain) is None
+
+
+def test_the_probe_spares_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    compressor = zstd.Zstd(1)
+    seen: list[int] = []
+
+    class Counting:
+        FLUSH_FRAME = pyzstd.ZstdCompressor.FLUSH_FRAME
+
+        def __init__(self) -> None:
+            self.inner = pyzstd.ZstdCompressor(1)
+
+        def compress(self, plain: bytes, mode: int) -> bytes:
+            seen.append(len(plain))
+            return self.inner.compress(plain, self.FLUSH_FRAME)
+
+    monkeypatch.setattr(compressor, "_compressor", Counting())
+    assert compressor.compress(NOISE) is None
+    assert seen == []
+    assert compressor.compress(NOISE[: zstd.SAMPLES_SIZE]) is None  # not probed
+    assert compressor.compress(TEXT) is not None
+    assert seen == [zstd.SAMPLES_SIZE, len(TEXT)]
+
+
+def test_the_probe_looks_at_both_ends(compressor: Compressor) -> None:
+    head, tail = TEXT[: zstd.SAMPLE_SIZE] + NOISE, NOISE + TEXT[: zstd.SAMPLE_SIZE]
+    assert compressor.compress(head) is not None
+    assert compressor.compress(tail) is not None
+
+
+@pytest.mark.parametrize("room", [0, 1, len(TEXT) - 1])
+def test_more_than_the_cap_is_refused(compressor: Compressor, room: int) -> None:
+    target = bytearray(b"\xa5" * (room + 8))
+    with pytest.raises(IntegrityError):
+        compressor.decompress_into(pack(compressor, TEXT), memoryview(target)[:room])
+    assert target[room:] == b"\xa5" * 8
+
+
+def test_a_bomb_costs_no_more_than_its_cap(compressor: Compressor) -> None:
+    bomb = pyzstd.compress(bytes(64 << 20))
+    with pytest.raises(IntegrityError):
+        compressor.decompress_into(bomb, memoryview(bytearray(1000)))
+
+
+def test_a_window_above_the_limit_is_refused(compressor: Compressor) -> None:
+    options: dict[int, int] = {
+        pyzstd.CParameter.windowLog: zstd.WINDOW_LOG_MAX + 1,
+        pyzstd.CParameter.contentSizeFlag: 0,
+    }
+    streamer = pyzstd.ZstdCompressor(options)
+    packed = streamer.compress(b"text") + streamer.flush()
+    with pytest.raises(IntegrityError):
+        compressor.decompress_into(packed, memoryview(bytearray(100)))
+
+
+def test_a_frame_cut_anywhere_is_refused(compressor: Compressor) -> None:
+    packed = pack(compressor, TEXT[:2000])
+    for size in range(len(packed)):
+        with pytest.raises(IntegrityError):
+            compressor.decompress_into(packed[:size], memoryview(bytearray(2000)))
+
+
+@pytest.mark.parametrize("more", [b"\0", b"\x28\xb5\x2f\xfd", pyzstd.compress(b"text"), bytes(200_000)])
+def test_bytes_behind_the_frame_are_refused(compressor: Compressor, more: bytes) -> None:
+    packed = pack(compressor, TEXT)
+    with pytest.raises(IntegrityError):
+        compressor.decompress_into(packed + more, memoryview(bytearray(len(TEXT) + 100)))
+
+
+@given(st.binary(max_size=100), st.booleans())
+def test_any_bytes_give_a_size_or_an_integrity_error(junk: bytes, framed: bool) -> None:
+    target = bytearray(b"\xa5" * 72)
+    try:
+        written = zstd.make(Options()).decompress_into(
+            b"\x28\xb5\x2f\xfd" * framed + junk, memoryview(target)[:64]
+        )
+    except IntegrityError:
+        written = 0
+    assert 0 <= written <= 64
+    assert target[64:] == b"\xa5" * 8
+
+
+@pytest.mark.parametrize("level", ["", "fast", "23", "-8", "1.5", " 1", "1_0", "\u0661"])
+def test_a_level_that_is_none_is_refused(level: str) -> None:
+    with pytest.raises(ConfigError, match="level is -7 to 22"):
+        zstd.make(Options(values={"level": level}))
+
+
+def test_declaration() -> None:
+    (plugin,) = zstd.dfs_compressors()
+    assert (plugin.name, plugin.codec, plugin.format_version) == ("zstd", 1, 1)
+    with pytest.raises(UnknownKeyError, match="zstd has no option 'levle': it has level"):
+        plugin.make(Options(values={"levle": "1"}))
