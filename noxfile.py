@@ -1,0 +1,140 @@
+"""The one door to every check.
+
+`nox` runs the default sessions, `nox -l` lists all, `nox -s NAME -- ARGS` runs one.
+"""
+
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.sessions = ["lint", "layers", "types", "tests"]
+nox.options.default_venv_backend = "virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False  # absent ones are skipped, on CI too
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+PROJECT = nox.project.load_toml("pyproject.toml")
+BENCHMARKS = ["floors", "large", "small", "latency", "startup", "memory"]
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group."""
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def install_tests(session: nox.Session) -> None:
+    """Install dfs, editable, and what its tests need."""
+    session.install("-e", ".", *group("test"))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, layout and spelling (ruff, codespell)."""
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("codespell")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Check that imports go one way only and plugins see nothing but the api (import-linter)."""
+    session.install(*group("layers"))
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": "."})
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types of package, tests and this file (mypy --strict)."""
+    session.install("-e", ".", *group("types"))
+    session.run("mypy")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run all tests but the long ones, on every Python found."""
+    install_tests(session)
+    session.run("pytest", "-m", "not long", *session.posargs)
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Run the tests with real processes, the long ones too."""
+    install_tests(session)
+    session.run("pytest", "tests/e2e", *session.posargs)
+
+
+@nox.session
+def third_party(session: nox.Session) -> None:
+    """Install packages of strangers into a fresh environment and store files with their plugins."""
+    install_tests(session)
+    session.run("pytest", "tests/e2e/test_third_party.py", *session.posargs)
+
+
+@nox.session
+def optimized(session: nox.Session) -> None:
+    """Run the tests under python -O: no promise may hang on an assert in the package."""
+    install_tests(session)
+    # pytest rewrites the asserts of tests, so those count; it warns about all others: just the point.
+    quiet = ["-W", "ignore::pytest.PytestConfigWarning"]
+    optimize = {"PYTHONOPTIMIZE": "1"}  # reaches the processes that tests start
+    session.run("python", "-m", "pytest", *quiet, "-m", "not long", *session.posargs, env=optimize)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure which lines and branches the tests reach, processes they start included."""
+    install_tests(session)
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks of bench/ that a change of the hot path needs, quickly; NAME ... picks others."""
+    install_tests(session)
+    for name in session.posargs or BENCHMARKS:
+        session.run("python", f"bench/{name}.py", "--quick")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel, check what is in them, and run the unit tests against the installed wheel."""
+    shutil.rmtree("dist", ignore_errors=True)
+    session.install("hatchling")
+    session.run("hatchling", "build", env={"SOURCE_DATE_EPOCH": "1700000000"})  # same source, same bytes
+    (sdist,) = Path("dist").glob("*.tar.gz")
+    (wheel,) = Path("dist").glob("*.whl")
+    check_archives(session, sdist, wheel)
+    session.install(str(wheel), *group("test"))
+    # Tests run where the source tree is not, so that only the installed package can be found.
+    alone = Path(session.create_tmp()) / "alone"
+    shutil.rmtree(alone, ignore_errors=True)
+    for folder in ("conf", "tests"):
+        shutil.copytree(folder, alone / folder)
+    shutil.copy("pyproject.toml", alone)
+    with session.chdir(alone):
+        session.run("pytest", "tests/unit", "-m", "not long")
+        session.run("dfs", "--help", silent=True)
+
+
+def check_archives(session: nox.Session, sdist: Path, wheel: Path) -> None:
+    """Fail the session unless the wheel holds the package alone, and the sdist all that its tests need."""
+    with zipfile.ZipFile(wheel) as archive:
+        in_wheel = archive.namelist()
+    strays = [name for name in in_wheel if not name.startswith(("dfs/", "dfs-"))]
+    if strays:
+        session.error(f"the wheel holds more than the package: {strays}")
+    if "dfs/py.typed" not in in_wheel or not any(name.endswith("licenses/LICENSE") for name in in_wheel):
+        session.error("the wheel lacks dfs/py.typed or the licence")
+    with tarfile.open(sdist) as archive:
+        in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+    missing = {"LICENSE", "README.md", "noxfile.py", "pyproject.toml", "tests/test_tidy.py"} - in_sdist
+    if missing:
+        session.error(f"the sdist lacks {sorted(missing)}")
