@@ -1,8 +1,9 @@
 """The error tree of dfs, and `invariant`.
 
-Every error a user can meet is a `DfsError`: it says what happened, what was kept and what to do next. `code` is the
-stable number users look up, `exit_code` the process status (only the command line reads it). Bytes from disk, peers
-or people raise these; `assert` is for our own bugs; `invariant` guards data before it is acknowledged or dropped.
+Every error a user can meet is a `DfsError`: it says what happened, what was kept and what to do next. `code`
+is the stable number users look up, `exit_code` the process status (only the command line reads it). Bytes
+from disk, peers or people raise these; `assert` is for our own bugs; `invariant` guards data before it is
+acknowledged or dropped.
 """
 
 from typing import ClassVar, Final
@@ -58,7 +59,9 @@ class ConfigError(DfsError):
     kept_default = "Nothing was sent or written."
     next_default = "Mend it and run the command again."
 
-    def __init__(self, what: str, *, file: str = "", line: int = 0, kept: str = "", next_step: str = "") -> None:
+    def __init__(
+        self, what: str, *, file: str = "", line: int = 0, kept: str = "", next_step: str = ""
+    ) -> None:
         super().__init__(what, kept=kept, next_step=next_step)
         self.file: Final = file
         self.line_number: Final = line

@@ -1,6 +1,7 @@
-"""The eight hooks of dfs. Each is called once, without arguments, when its module is needed; none on the data path.
+"""The eight hooks of dfs. Each is called once, without arguments, when its module is needed.
 
-An implementation returns plugin objects, ``()`` when it has none. There is no first-result, wrapper or historic hook.
+None is called on the data path. An implementation returns plugin objects, ``()`` when it has none. There
+is no first-result, wrapper or historic hook.
 """
 
 from collections.abc import Iterable

@@ -1,10 +1,10 @@
-"""What a plugin implements: behaviours (Protocols), their options, and the typed plugin objects that declare them.
+"""What a plugin implements: behaviours (Protocols), their options, and the objects that declare them.
 
-Common duties. A `Buffer` is C-contiguous, one-dimensional, items of one byte. Sources may be read-only slices at any
-offset; they are never changed or kept after return. A target is a writable memoryview of exactly the stated size that
-overlaps no source; another size is a ValueError. After an exception a target's content is undefined. Heavy calls
-release the GIL. A behaviour translates its library's exceptions into DfsError; nothing else escapes. A ``deadline_s``
-is a value of the monotonic clock, not a duration.
+Common duties. A `Buffer` is C-contiguous, one-dimensional, items of one byte. Sources may be read-only slices
+at any offset; they are never changed or kept after return. A target is a writable memoryview of exactly the
+stated size that overlaps no source; another size is a ValueError. After an exception a target's content is
+undefined. Heavy calls release the GIL. A behaviour translates its library's exceptions into DfsError; nothing
+else escapes. A ``deadline_s`` is a value of the monotonic clock, not a duration.
 """
 
 import re
@@ -36,11 +36,11 @@ T = TypeVar("T")
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
-# --- Transports --------------------------------------------------------------------------------------------------
+# --- Transports ---------------------------------------------------------------------------------------------
 
 
 class Stream(Protocol):
-    """One connection. At most one thread sends and one receives; `close` may come from any thread, twice is fine."""
+    """One connection. At most one thread sends and one receives; `close`: any thread, twice is fine."""
 
     @property
     def peer(self) -> str:
@@ -48,7 +48,7 @@ class Stream(Protocol):
 
     @property
     def channel_binding(self) -> bytes:
-        """SHA-256 of the server's certificate, the same on both ends; b"" without one. Valid after `handshake`."""
+        """SHA-256 of the server's certificate on both ends, b"" without one. Valid after `handshake`."""
 
     @property
     def can_send_file(self) -> bool:
@@ -63,7 +63,8 @@ class Stream(Protocol):
     def handshake(self, deadline_s: float) -> None:
         """Finish the transport's own greeting.
 
-        Raises: PeerIdentityError: not the pinned peer. TimedOutError, UnreachableError, RemoteProtocolError.
+        Raises: PeerIdentityError: not the pinned peer. TimedOutError: the next call goes on with it.
+            UnreachableError, RemoteProtocolError.
         """
 
     def send(self, buffers: Sequence[Buffer], deadline_s: float) -> None:
@@ -81,11 +82,11 @@ class Stream(Protocol):
     def receive_into(self, target: memoryview, deadline_s: float) -> int:
         """Receive 1..len(target) bytes; 0 means the peer ended the stream.
 
-        Raises: TimedOutError, UnreachableError.
+        Raises: TimedOutError: nothing came and nothing is lost, it may be called again. UnreachableError.
         """
 
     def close(self) -> None:
-        """End the stream at once; a blocked send or receive in another thread returns with UnreachableError."""
+        """End the stream at once; a send or receive blocked in another thread raises UnreachableError."""
 
 
 class Listener(Protocol):
@@ -109,7 +110,7 @@ class Listener(Protocol):
 
 
 class Transport(Protocol):
-    """How bytes travel. Thread-safe. ``confidential`` False = plain text on the wire; policy decides about that."""
+    """How bytes travel. Thread-safe. Policy decides whether one that is not confidential may be used."""
 
     @property
     def confidential(self) -> bool:
@@ -128,7 +129,7 @@ class Transport(Protocol):
         """
 
 
-# --- Stages of a chunk -------------------------------------------------------------------------------------------
+# --- Stages of a chunk --------------------------------------------------------------------------------------
 
 
 class Cipher(Protocol):
@@ -173,11 +174,11 @@ class Compressor(Protocol):
 
 
 class Code(Protocol):
-    """An erasure code. Pure, thread-safe, deterministic for ever. S = share_size(stripe_size), equal for all shares."""
+    """An erasure code. Pure, thread-safe, deterministic for ever. All shares have S = share_size(...)."""
 
     @property
     def geometry(self) -> Geometry:
-        """k and n."""
+        """Its k and n."""
 
     @property
     def copies(self) -> int:
@@ -187,7 +188,9 @@ class Code(Protocol):
         """Bytes of one share of a stripe of ``stripe_size`` bytes (>= 0)."""
 
     def encode_into(self, stripe: Buffer, parity: Sequence[memoryview]) -> None:
-        """Fill ``parity[j]`` with share k + j. Share i < k IS ``stripe[i*S:(i+1)*S]``; len(stripe) = k * S, zero-padded.
+        """Fill ``parity[j]`` with share k + j; share i < k IS ``stripe[i*S:(i+1)*S]``.
+
+        ``stripe`` is k * S long, zero-padded.
 
         Raises: ValueError: a size or count is wrong.
         """
@@ -217,8 +220,9 @@ class Placement(Protocol):
     ) -> tuple[tuple[Node, ...], ...]:
         """Return ``count`` rows of ``copies`` different nodes, preferred first; row i holds share i.
 
-        ``nodes`` is the group in roster order, count <= len(nodes). For scope NAME and CONTENT ``key`` is b"" here:
-        the facts say all. Raises: ConfigError: it cannot be done with so few nodes; IntegrityError: bad facts.
+        ``nodes`` is the group in roster order, count <= len(nodes). For scope NAME and CONTENT ``key`` is b""
+        here: the facts say all. Raises: ConfigError: it cannot be done with so few nodes; IntegrityError: bad
+        facts.
         """
 
 
@@ -240,11 +244,11 @@ class Chunker(Protocol):
         """
 
 
-# --- What a node keeps -------------------------------------------------------------------------------------------
+# --- What a node keeps --------------------------------------------------------------------------------------
 
 
 class File(Protocol):
-    """An open file of a store; offsets and sizes in bytes. OSError escapes: the store decides what it means."""
+    """An open file of a store; offsets and sizes in bytes. OSError escapes: the store knows its meaning."""
 
     def fileno(self) -> int:
         """The descriptor, -1 when there is none (then `ShareSlice.file_range` is None)."""
@@ -275,7 +279,7 @@ class File(Protocol):
 
 
 class Files(Protocol):
-    """The store's door to the file system, so that tests and the simulator can inject faults. Paths are absolute."""
+    """The store's door to the file system, where faults can be injected. Paths are absolute."""
 
     def open(self, path: str, *, create: bool) -> File:
         """Open for reading and writing, mode 0600."""
@@ -360,7 +364,7 @@ class View(Protocol):
         """Rows of a directory with name id > ``after``, by name id; None where a row is corrupt."""
 
     def missing(self, keys: Sequence[ShareKey]) -> Sequence[ShareKey]:
-        """Those of ``keys`` of which no good row is here, in the order given; a corrupt one counts as missing."""
+        """Those of ``keys`` of which no good row is here, in order; a corrupt one counts as missing."""
 
     def staged_claims(self, claim_set: bytes) -> Sequence[Claim]:
         """The claims staged under a digest, all parts in order; empty when none."""
@@ -393,7 +397,9 @@ class Transaction(View, Protocol):
     def unclaim(self, register: RegisterKey, below: Ballot) -> None:
         """Drop the claims and debts of ballots < ``below``."""
 
-    def stage_claims(self, claim_set: bytes, part_index: int, claims: Sequence[Claim], until_s: float) -> None:
+    def stage_claims(
+        self, claim_set: bytes, part_index: int, claims: Sequence[Claim], until_s: float
+    ) -> None:
         """Keep one CLAIMS part, pinning the stripes it names until ``until_s``."""
 
     def owe(self, register: RegisterKey, ballot: Ballot, keys: Sequence[ShareKey]) -> None:
@@ -409,13 +415,13 @@ class Transaction(View, Protocol):
         """Keep a small value."""
 
     def pin(self, keys: Sequence[ShareKey], until_s: float) -> None:
-        """Keep shares, there or yet to come, from collection until ``until_s``; the later of two pins counts."""
+        """Keep shares, even yet to come, from collection until ``until_s``; the later of two pins counts."""
 
     def unpin(self, now_s: float) -> int:
         """Drop pins and staged claims that ended; returns how many."""
 
     def collect(self, count_max: int) -> int:
-        """Drop up to ``count_max`` shares whose stripe has neither claim nor pin; their space goes after the commit."""
+        """Drop up to ``count_max`` shares of stripes without claim and pin; space goes after the commit."""
 
     def usage(self) -> int:
         """Bytes that count against the quota: all share bytes kept here."""
@@ -481,7 +487,7 @@ class Store(Protocol):
         """Close all vaults."""
 
 
-# --- Commands ----------------------------------------------------------------------------------------------------
+# --- Commands -----------------------------------------------------------------------------------------------
 
 
 class CommandContext(Protocol):
@@ -501,7 +507,7 @@ class CommandContext(Protocol):
         """Print one result: text for people or a JSON record, as the user asked."""
 
 
-# --- Options and plugin objects ----------------------------------------------------------------------------------
+# --- Options and plugin objects -----------------------------------------------------------------------------
 
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 NAME_SIZE_MAX = 32
@@ -542,7 +548,7 @@ class StoreOptions(Options):
 
 @frozen(kw_only=True)
 class TransportOptions(Options):
-    """Paths of PEM files and, for clients, the pinned certificates: address -> SHA-256 of the certificate (DER)."""
+    """Paths of PEM files; for clients also ``pins``: address -> SHA-256 of the certificate (DER)."""
 
     certificate_path: str | None = None
     key_path: str | None = None
@@ -591,7 +597,7 @@ class CipherPlugin(FormatPlugin):
 
 @frozen(kw_only=True)
 class CompressorPlugin(FormatPlugin):
-    """Declares a compressor. ``codec``: byte of a chunk it packed; 0 plain, 1 zstd, 2-127 ours, 128-255 others."""
+    """Declares a compressor. ``codec``: its byte; 0 plain, 1 zstd, 2-127 ours, 128-255 others'."""
 
     make: Callable[[Options], Compressor] = field(validator=is_callable())
     codec: int = field(validator=and_(instance_of(int), ge(0), le(255)))
@@ -630,5 +636,3 @@ class CommandPlugin(Plugin):
     """Declares a sub-command of `dfs`."""
 
     make: Callable[[Options], "click.Command"] = field(validator=is_callable())
-
-

@@ -1,7 +1,7 @@
 """The values of dfs: frozen, typed, without behaviour.
 
-Identifiers are bytes. A `Ballot` is bytes too, laid out so that byte order is ballot order; `NO_BALLOT` sorts below
-every real one. See docs/formats.md for the exact inputs of every identifier.
+Identifiers are bytes. A `Ballot` is bytes too, laid out so that byte order is ballot order; `NO_BALLOT` sorts
+below every real one. See docs/formats.md for the exact inputs of every identifier.
 """
 
 import enum
@@ -37,7 +37,8 @@ def _check(*, holds: bool, text: str) -> None:
 class Node:
     """One storage server as the roster and placements see it.
 
-    ``weight``: share of the data relative to the others, > 0. ``zone``: nodes of one zone are likely to fail together.
+    ``weight``: share of the data relative to the others, > 0. ``zone``: nodes of one zone are likely to fail
+    together.
     """
 
     node_id: NodeId
@@ -51,7 +52,7 @@ class Node:
 
 @frozen
 class Roster:
-    """The nodes of a vault in ring order; ``group_size`` is n, ``tolerance`` is r (rolled-back nodes tolerated)."""
+    """The nodes of a vault in ring order. ``group_size``: n; ``tolerance``: r, rolled-back nodes borne."""
 
     epoch: int
     nodes: tuple[Node, ...]
@@ -61,8 +62,13 @@ class Roster:
     def __attrs_post_init__(self) -> None:
         count = len(self.nodes)
         _check(holds=1 <= self.epoch < 1 << 32, text="an epoch lies between 1 and 2^32 - 1")
-        _check(holds=1 <= count <= limits.NODE_COUNT_MAX, text=f"a roster has 1 to {limits.NODE_COUNT_MAX} nodes")
-        _check(holds=1 <= self.group_size <= min(count, limits.GROUP_SIZE_MAX), text="n lies between 1 and the node count")
+        _check(
+            holds=1 <= count <= limits.NODE_COUNT_MAX, text=f"a roster has 1 to {limits.NODE_COUNT_MAX} nodes"
+        )
+        _check(
+            holds=1 <= self.group_size <= min(count, limits.GROUP_SIZE_MAX),
+            text="n lies between 1 and the node count",
+        )
         _check(holds=0 <= self.tolerance < self.group_size, text="r lies between 0 and n - 1")
         _check(holds=len({node.node_id for node in self.nodes}) == count, text="a roster names a node twice")
 
@@ -165,7 +171,8 @@ class Manifest:
     """The ordered chunks of a file version and the recipe that made them.
 
     ``listed``: the chunk list itself is stored in ``chunks`` (it was larger than CHUNK_LIST_INLINE_SIZE_MAX).
-    ``facts``: what the placement wants remembered. ``chunks_digest``: hash over the ordered (chunk id, size) pairs.
+    ``facts``: what the placement wants remembered. ``chunks_digest``: hash over the ordered (chunk id, size)
+    pairs.
     """
 
     recipe: Recipe
@@ -215,7 +222,7 @@ class OutcomeKind(enum.Enum):
 
 @frozen
 class Outcome:
-    """A write that took effect. ``share_count``: shares stored of ``share_total`` each stripe; ``survives``: further losses.
+    """A write that took effect on ``node_count`` of ``node_total`` nodes; it ``survives`` further losses.
 
     ``sent_size``: share bytes sent. ``stored_size``: share bytes the nodes hold for it now.
     ``missing``: the nodes that have not got what they should hold.
