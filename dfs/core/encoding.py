@@ -28,7 +28,7 @@ def encode(value: object) -> bytes:
 
 
 def _as_array(value: object) -> tuple[object, ...]:
-    return tuple(getattr(value, attribute.name) for attribute in attrs.fields(type(value)))
+    return attrs.astuple(value, recurse=False)  # type: ignore[arg-type] # anything else raises
 
 
 def _refuse(what: str) -> ShapeError:

@@ -603,11 +603,16 @@ class CompressorPlugin(FormatPlugin):
     codec: int = field(validator=and_(instance_of(int), ge(0), le(255)))
 
 
+def _as_it_is(geometry: Geometry) -> Geometry:
+    return geometry
+
+
 @frozen(kw_only=True)
 class CodePlugin(FormatPlugin):
-    """Declares an erasure code."""
+    """Declares an erasure code. ``fit``: the nearest geometry it can do (split needs all shares, replicate one)."""
 
     make: Callable[[CodeOptions], Code] = field(validator=is_callable())
+    fit: Callable[[Geometry], Geometry] = field(default=_as_it_is, validator=is_callable())
 
 
 @frozen(kw_only=True)

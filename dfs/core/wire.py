@@ -208,6 +208,7 @@ _BEFORE_LOGIN: Final[Mapping[Phase, Mapping[type[Request], Phase]]] = {
     Phase.CLOSED: {},
 }
 _AFTER_LOGIN: Final = frozenset(CODES) - {messages.Hello, messages.Login}
+_WITH_BULK: Final = frozenset({messages.Claims, messages.Accept, messages.Store})
 
 
 @define
@@ -256,8 +257,8 @@ class Session:
         self.advance(waiting)
         return message, mark  # type: ignore[return-value] # MESSAGES pairs every request with its reply
 
-    def asked(self, header: Header, control: bytes) -> Request:
-        """Node: return the request that arrived, if it may come now.
+    def expect(self, header: Header) -> None:
+        """Node: check from its header alone that a request may come now, before memory is taken for its body.
 
         Raises:
             RemoteProtocolError: it may not, or it is none.
@@ -266,5 +267,18 @@ class Session:
             raise RemoteProtocolError("a reply where a request was due")
         request, _ = MESSAGES[header.code]
         self.allow(request)
+        if header.bulk_size and request not in _WITH_BULK:
+            raise RemoteProtocolError(f"{request.__name__} has no bulk")
+        greeting = self.phase is not Phase.AUTHENTICATED
+        if greeting and header.control_size > limits.CONTROL_SIZE_BEFORE_LOGIN_MAX:
+            raise RemoteProtocolError(f"{request.__name__} is too large")
+
+    def asked(self, header: Header, control: bytes) -> Request:
+        """Node: return the request that arrived, if it may come now.
+
+        Raises:
+            RemoteProtocolError: it may not, or it is none.
+        """
+        self.expect(header)
         message, _mark = decode_control(header, control)
         return message  # type: ignore[return-value] # the role says so

@@ -1,0 +1,356 @@
+"""The client of one cluster: logs in to the nodes, opens (or makes) the vault, and runs operations on it."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
+
+from attrs import evolve, field, frozen
+
+from dfs.core import limits, messages, vaults
+from dfs.core.effects import Answers, Operation, Send, ask
+from dfs.core.errors import (
+    AuthError,
+    ConfigError,
+    DfsError,
+    InsecureError,
+    LoginError,
+    NotInitialisedError,
+    PeerIdentityError,
+    PluginError,
+    QuorumError,
+    RealmError,
+)
+from dfs.core.interface import (
+    Chunker,
+    CodeOptions,
+    Compressor,
+    Env,
+    Options,
+    PlacementOptions,
+    Transport,
+)
+from dfs.core.keys import KdfParameters, LoginKeys, vault_keys
+from dfs.core.link import Identity, Link, Trust
+from dfs.core.pipeline import Packer, Slot, Stages
+from dfs.core.quorum import survives
+from dfs.core.registry import Registry
+from dfs.core.roster import rank
+from dfs.core.runner import Runner, core_count
+from dfs.core.transfer import Vault
+from dfs.core.types import CODEC_PLAIN, Geometry, Node, NodeId, Recipe, Roster, Settings, VaultState
+
+T = TypeVar("T")
+NO_ROSTER: Final = Roster(1, (Node(NodeId(bytes(limits.NODE_ID_SIZE))),), 1, 0)
+
+
+@frozen
+class Place:
+    """Where a node is: what the conf says of it."""
+
+    name: str
+    address: str
+    transport: Transport
+    weight: float = 1.0
+    zone: str = ""
+
+
+@frozen
+class ClientOptions:
+    """What a client is made of. ``secret``: blocks until the login keys are there (or raises why not)."""
+
+    places: Sequence[Place]
+    realm: str
+    user: str
+    kdf: KdfParameters
+    secret: Callable[[], LoginKeys] = field(repr=False)
+    trust: Trust
+    env: Env
+    registry: Registry
+    version: str
+    sections: Mapping[str, Settings] = field(factory=dict)
+    allow_insecure: Sequence[str] = ()
+    geometry_needed: int | None = None
+    geometry_total: int | None = None
+    recipe: Mapping[str, str] = field(factory=dict)  # cipher, compressor, code, placement, chunker
+    jobs: int = 0
+    connect_timeout_s: float = limits.CONNECT_TIMEOUT_S
+    request_timeout_s: float = limits.REQUEST_TIMEOUT_S
+
+
+class Plugins:
+    """Behaviours by recipe, made once; compressors once a thread."""
+
+    def __init__(self, options: ClientOptions) -> None:
+        self._options = options
+        self._stages: dict[Recipe, Stages] = {}
+        self._packers: dict[str, Packer] = {}
+        self._lock = threading.Lock()
+
+    def _section(self, name: str) -> Settings:
+        return self._options.sections.get(name, {})
+
+    def recipe(self, geometry: Geometry) -> Recipe:
+        """Return the recipe new files are made with."""
+        names, registry = self._options.recipe, self._options.registry
+        return Recipe(
+            registry.get("dfs_ciphers", names["cipher"]).qualified,
+            registry.get("dfs_compressors", names["compressor"]).qualified,
+            registry.get("dfs_codes", names["code"]).qualified,
+            registry.get("dfs_placements", names["placement"]).qualified,
+            geometry,
+        )
+
+    def chunker(self) -> Chunker:
+        """Return the chunker of new files."""
+        name = self._options.recipe["chunker"]
+        plugin = self._options.registry.get("dfs_chunkers", name).plugin
+        return plugin.make(Options(values=self._section(name)))
+
+    def stages(self, recipe: Recipe) -> Stages:
+        """Return the behaviours behind a recipe.
+
+        Raises:
+            PluginError: one is not installed, or of another format. InsecureError: the cipher is not allowed.
+        """
+        with self._lock:
+            known = self._stages.get(recipe)
+        if known is not None:
+            return known
+        registry = self._options.registry
+        cipher_plugin = registry.resolve("dfs_ciphers", recipe.cipher).plugin
+        cipher = cipher_plugin.make(Options(values=self._section(cipher_plugin.name)))
+        if not cipher.authenticated and cipher_plugin.name not in self._options.allow_insecure:
+            raise InsecureError(
+                f"cipher {cipher_plugin.name} does not protect what it seals",
+                next_step=f'If you mean it, add allow_insecure = ["{cipher_plugin.name}"] to the conf.',
+            )
+        code_plugin = registry.resolve("dfs_codes", recipe.code).plugin
+        code_values = self._section(code_plugin.name)
+        placement_plugin = registry.resolve("dfs_placements", recipe.placement).plugin
+        placement_values = self._section(placement_plugin.name)
+        stages = Stages(
+            recipe=recipe,
+            cipher=cipher,
+            code=code_plugin.make(CodeOptions(values=code_values, geometry=recipe.geometry)),
+            placement=placement_plugin.make(PlacementOptions(values=placement_values, rank=rank)),
+            packer=self.packer(recipe.compressor),
+        )
+        with self._lock:
+            return self._stages.setdefault(recipe, stages)
+
+    def packer(self, qualified: str) -> Packer:
+        """Return the compressor behind a qualified name. Raises: PluginError."""
+        with self._lock:
+            known = self._packers.get(qualified)
+        if known is not None:
+            return known
+        plugin = self._options.registry.resolve("dfs_compressors", qualified).plugin
+        values = self._section(plugin.name)
+        own = threading.local()
+
+        def compressor() -> Compressor:
+            made: Compressor | None = getattr(own, "made", None)
+            if made is None:
+                made = own.made = plugin.make(Options(values=values))
+            return made
+
+        with self._lock:
+            return self._packers.setdefault(qualified, Packer(compressor, plugin.codec or CODEC_PLAIN))
+
+
+@frozen
+class Opened:
+    """An open vault. ``made``: this login made it. ``notes``: what people should know about nodes left out."""
+
+    vault: Vault
+    made: bool
+    notes: tuple[str, ...]
+
+
+class Client:
+    """A client of one cluster; `open` first, `close` last. One command at a time."""
+
+    def __init__(self, options: ClientOptions) -> None:
+        self._options = options
+        self.plugins = Plugins(options)
+        self.links: Mapping[NodeId, Link] = {}
+        identity = Identity(options.realm, options.user, options.secret, options.version)
+        self._places = [
+            (
+                place,
+                Link(
+                    name=place.name,
+                    address=place.address,
+                    transport=place.transport,
+                    identity=identity,
+                    trust=options.trust,
+                    env=options.env,
+                    connection_count_max=self.worker_count,
+                    connect_timeout_s=options.connect_timeout_s,
+                    request_timeout_s=options.request_timeout_s,
+                ),
+            )
+            for place in options.places
+        ]
+        # until HELLO told its node id, a node goes by its address
+        self._runner = Runner({_stand_in(link): link for _, link in self._places}, options.env, self.worker_count)
+
+    @property
+    def worker_count(self) -> int:
+        """Chunks under way at once: 2 a core, as far as their buffers fit the memory bound."""
+        geometry = Geometry(self._options.geometry_needed or 1, self._options.geometry_total or 2)
+        ratio = geometry.total / geometry.needed
+        bound = int(limits.CLIENT_BUFFER_SIZE // (limits.CHUNK_SIZE * (2 + ratio)))
+        return max(1, min(2 * core_count(), bound, self._options.jobs or bound))
+
+    def slots(self) -> list[Slot]:
+        """Return fresh chunk buffers, one a worker."""
+        return [Slot() for _ in range(self.worker_count)]
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
+        for _, link in self._places:
+            link.begin_command()
+        return self._runner.run(operation)
+
+    def open(self) -> Opened:
+        """Log in everywhere and open the vault, making it if it is new on all nodes.
+
+        Raises:
+            LoginError, PeerIdentityError, RealmError, NotInitialisedError, QuorumError, ConflictError.
+        """
+        answers = self.run(ask([Send(node, node, messages.Ping()) for node in self._runner.links], quick=True))
+        met = {node: link for node, link in self._runner.links.items() if node in answers.replies}
+        self._adopt(met)
+        if not met:
+            raise self._nobody(answers)
+        login = self._options.secret()
+        owner = vaults.Owner(self._options.realm, self._options.user, self._options.kdf, login)
+        try:
+            opened = self._open_vault(owner)
+        except (QuorumError, NotInitialisedError) as error:
+            raise self._identity_lost(answers) or self._refused(answers) or error from None
+        return evolve(opened, notes=(*opened.notes, *self._notes(answers)))
+
+    # Steps of opening
+
+    def _adopt(self, met: Mapping[NodeId, Link]) -> None:
+        known: dict[NodeId, Link] = {}
+        for link in met.values():
+            if link.met is None:
+                continue
+            node_id = link.met.hello.node_id
+            if node_id in known:
+                raise ConfigError(
+                    f"{known[node_id].label} and {link.label} are one node (the same node id)",
+                    next_step="Name every node once in the conf.",
+                )
+            known[node_id] = link
+        self.links = known
+        self._runner.links.update(known)
+
+    def _members(self) -> dict[NodeId, vaults.Member]:
+        return {
+            node: vaults.Member(link.met.login.state, link.met.login.roster)
+            for node, link in self.links.items()
+            if link.met is not None
+        }
+
+    def _open_vault(self, owner: vaults.Owner) -> Opened:
+        vault = self._bare_vault(owner)
+        members = self._members()
+        roster = vaults.current_roster(members)
+        fresh = all(member.state is VaultState.NEW for member in members.values())
+        if fresh and len(members) < len(self._places):
+            away = ", ".join(link.label for _, link in self._places if link not in self.links.values())
+            raise NotInitialisedError(
+                f"there is no vault for {owner.user} yet; it is made once all nodes are up, now missing: {away}"
+            )
+        if fresh:
+            roster = self.run(vaults.make_roster(vault, members, roster or self._wanted_roster()))
+            members = {node: vaults.Member(VaultState.NEW, roster) for node in members}
+        vault = vaults.settled(vault, roster, members)
+        master = self.run(vaults.open_wrap(vault, owner))
+        made = master is None
+        if master is None:
+            if not fresh:
+                raise NotInitialisedError("the nodes hold a vault without its key")
+            master = self.run(vaults.make_wrap(vault, owner))
+        late = [node for node in vault.counted if members[node].state is VaultState.NEW]
+        if late and not made:
+            self.run(vaults.activate(vault, late))
+        return Opened(evolve(vault, keys=vault_keys(master)), made, ())
+
+    def _bare_vault(self, owner: vaults.Owner) -> Vault:
+        names = {node: link.label for node, link in self.links.items()}
+        return Vault(
+            keys=vault_keys(owner.login.kek),
+            roster=NO_ROSTER,
+            roster_digest=b"",
+            counted=frozenset(),
+            entropy=self._options.env.random_bytes,
+            names=names,
+            stages_of=self.plugins.stages,
+            packer_of=self.plugins.packer,
+        )
+
+    def _wanted_roster(self) -> bytes:
+        node_of = {link.address: node for node, link in self.links.items()}
+        nodes = [Node(node_of[place.address], place.weight, place.zone) for place, _ in self._places]
+        return vaults.new_roster(nodes, self._options.geometry_total)
+
+    def stages(self, vault: Vault) -> Stages:
+        """Return the stages of new files in a vault.
+
+        Raises:
+            ConfigError: the geometry does not fit the vault, or the combination survives no loss.
+        """
+        total = vault.roster.group_size
+        needed = min(total, self._options.geometry_needed or max(1, total // 2))
+        code = self._options.recipe["code"]
+        geometry = self._options.registry.get("dfs_codes", code).plugin.fit(Geometry(needed, total))
+        stages = self.plugins.stages(self.plugins.recipe(geometry))
+        members = list(vault.roster.nodes[:total])
+        facts = stages.placement.facts(b"", members)
+        placed = stages.placement.place(facts, b"", total, stages.code.copies, members)
+        rows = [[members.index(node) for node in row] for row in placed]
+        if total > 1 and needed < total and survives(geometry, rows, range(total)) < 1:
+            raise ConfigError(
+                f"code {code} with placement {self._options.recipe['placement']} survives the loss of no node"
+            )
+        return stages
+
+    # Why it could not be opened
+
+    def _notes(self, answers: Answers) -> list[str]:
+        return [
+            f"{getattr(error, 'line', error)}"
+            for error in answers.errors.values()
+            if isinstance(error, (PeerIdentityError, RealmError, AuthError))
+        ]
+
+    def _nobody(self, answers: Answers) -> Exception:
+        reasons = "; ".join(
+            f"{self._runner.links[node].label}: {getattr(error, 'what', error)}"
+            for node, error in answers.errors.items()
+        )
+        return (
+            self._refused(answers)
+            or self._identity_lost(answers)
+            or next((error for error in answers.errors.values() if isinstance(error, (RealmError, PluginError))), None)
+            or QuorumError(f"no node answers ({reasons})")
+        )
+
+    def _refused(self, answers: Answers) -> DfsError | None:
+        return next((error for error in answers.errors.values() if isinstance(error, LoginError)), None)
+
+    def _identity_lost(self, answers: Answers) -> DfsError | None:
+        return next((error for error in answers.errors.values() if isinstance(error, PeerIdentityError)), None)
+
+    def close(self) -> None:
+        """End all connections and threads."""
+        self._runner.close()
+
+
+def _stand_in(link: Link) -> NodeId:
+    return NodeId(b"at " + link.address.encode())

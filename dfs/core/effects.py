@@ -1,0 +1,231 @@
+"""How client operations talk to the world: they yield effects and receive events, so they contain no I/O.
+
+An `Operation` is a generator. The shell runs it over threads and sockets, the simulator over virtual time. Every Send,
+Work and Sleep is answered by exactly one event with its tag, once nobody touches its buffers any more; a dropped one
+may be answered too, which is then ignored.
+"""
+
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Generic, TypeAlias, TypeVar
+
+from attrs import evolve, field, frozen
+
+from dfs.core import limits, messages
+from dfs.core.errors import LocalProtocolError
+from dfs.core.interface import Buffer
+from dfs.core.types import NodeId
+
+T = TypeVar("T")
+S = TypeVar("S")
+Tag: TypeAlias = Hashable
+
+
+@frozen
+class Send:
+    """Ask a node. ``into``: where a FETCH reply's bodies go, in order, each exactly as long as the share."""
+
+    tag: Tag
+    node: NodeId
+    request: messages.Request
+    bulk: Sequence[Buffer] = field(default=(), repr=False)
+    into: Sequence[memoryview] | None = field(default=None, repr=False)
+
+
+@frozen
+class Work:
+    """Run ``call`` on a worker thread; it may be slow and may read or write the local file."""
+
+    tag: Tag
+    call: Callable[[], object] = field(repr=False)
+
+
+@frozen
+class Sleep:
+    """Wait."""
+
+    tag: Tag
+    seconds: float
+
+
+@frozen
+class Hurry:
+    """From now on a Send fails once its node makes no progress for ``patience_s``.
+
+    ``remember``: the node is then left out of what follows until it answers a probe.
+    """
+
+    tag: Tag
+    patience_s: float = limits.PATIENCE_S
+    remember: bool = True
+
+
+@frozen
+class Drop:
+    """The answer to a Sleep, or to a Send without buffers, is not needed any more."""
+
+    tag: Tag
+
+
+@frozen
+class Reply:
+    """A node answered. ``bulk``: what came with it, unless it went ``into`` buffers."""
+
+    tag: Tag
+    response: messages.Response
+    bulk: Buffer = field(default=b"", repr=False)
+
+
+@frozen
+class Done:
+    """A Work or Sleep ended."""
+
+    tag: Tag
+    value: object = None
+
+
+@frozen
+class Failed:
+    """A Send or Work failed."""
+
+    tag: Tag
+    error: Exception
+
+
+Effect: TypeAlias = Send | Work | Sleep | Hurry | Drop
+Event: TypeAlias = Reply | Done | Failed
+Effects: TypeAlias = tuple[Effect, ...]
+Operation: TypeAlias = Generator[Effects, Event, T]
+
+
+def work(call: Callable[[], T]) -> Operation[T]:
+    """Run one call on a worker and return its result or raise its error."""
+    event = yield (Work("work", call),)
+    while event.tag != "work":  # an answer nobody waits for any more
+        event = yield ()
+    if isinstance(event, Failed):
+        raise event.error
+    return event.value  # type: ignore[union-attr, return-value] # a Work is answered by Done
+
+
+def sleep(seconds: float) -> Operation[None]:
+    """Wait."""
+    event = yield (Sleep("sleep", seconds),)
+    while event.tag != "sleep":
+        event = yield ()
+
+
+@frozen
+class Answers:
+    """What nodes said: ``replies`` and ``errors`` by node."""
+
+    replies: Mapping[NodeId, Reply] = field(factory=dict)
+    errors: Mapping[NodeId, Exception] = field(factory=dict)
+
+
+def ask(
+    sends: Sequence[Send],
+    enough: Callable[[Answers], bool] = lambda _answers: False,
+    *,
+    stragglers: bool = True,
+    quick: bool = False,
+) -> Operation[Answers]:
+    """Ask several nodes at once and return what they said.
+
+    Args:
+        sends: one a node, tagged with the node.
+        enough: whether what is there suffices. Nodes without an answer are then hurried (``stragglers``: late answers
+            are still of use) or dropped. When only one node is left it is hurried in any case.
+        quick: the answer costs a node no disk sync, so all others are hurried as soon as one has answered.
+    """
+    answers = Answers({}, {})
+    waiting = {send.node for send in sends}
+    hurried: set[NodeId] = set()
+    effects: Effects = tuple(sends)
+    while waiting:
+        event = yield effects
+        effects = ()
+        node = event.tag
+        if node not in waiting:
+            continue
+        waiting.discard(node)
+        if isinstance(event, Failed):
+            answers.errors[node] = event.error  # type: ignore[index]
+        elif isinstance(event, Reply):
+            answers.replies[node] = event  # type: ignore[index]
+        satisfied = enough(answers)
+        if satisfied and not stragglers:
+            break
+        if satisfied or (answers.replies and quick) or len(waiting) == 1 < len(sends):
+            effects = tuple(Hurry(late) for late in waiting if late not in hurried)
+            hurried |= waiting
+    if waiting:
+        yield from _drop(waiting)
+    return answers
+
+
+def _drop(nodes: Iterable[NodeId]) -> Operation[None]:
+    event = yield (*(Drop(node) for node in nodes), Sleep("dropped", 0.0))
+    while event.tag != "dropped":
+        event = yield ()
+
+
+@frozen
+class _Running(Generic[T, S]):
+    operation: Operation[T]
+    slot: S
+
+
+def parallel(jobs: Iterable[Callable[[S], Operation[T]]], slots: Sequence[S]) -> Operation[list[T]]:
+    """Run jobs side by side, each with a slot of its own, and return their results in order.
+
+    The first error ends all; slots of jobs that were running are then not used again.
+    """
+    waiting: Iterator[tuple[int, Callable[[S], Operation[T]]]] = enumerate(jobs)
+    free = list(slots)
+    running: dict[int, _Running[T, S]] = {}
+    results: dict[int, T] = {}
+
+    def advance(index: int, event: Event | None) -> Effects:
+        job = running[index]
+        try:
+            effects = next(job.operation) if event is None else job.operation.send(event)
+        except StopIteration as end:
+            results[index] = end.value
+            free.append(running.pop(index).slot)
+            return ()
+        return tuple(evolve(effect, tag=(index, effect.tag)) for effect in effects)
+
+    def fill() -> Effects:
+        effects: Effects = ()
+        while free:
+            index, job = next(waiting, (-1, None))
+            if job is None:
+                break
+            slot = free.pop()
+            running[index] = _Running(job(slot), slot)
+            effects += advance(index, None)
+        return effects
+
+    effects = fill()
+    while running:
+        event = yield effects
+        index, tag = _split(event.tag)
+        effects = advance(index, evolve(event, tag=tag)) + fill() if index in running else ()
+    return [results[index] for index in sorted(results)]
+
+
+def _split(tag: Tag) -> tuple[int, Tag]:
+    if not isinstance(tag, tuple):
+        raise LocalProtocolError("an event without the tag of its job")
+    return tag
+
+
+def together(operations: Sequence[Operation[T]], count_max: int = 0) -> Operation[list[T]]:
+    """Run operations side by side, at most ``count_max`` (0: all) at a time; returns their results in order."""
+
+    def job(_slot: int, operation: Operation[T]) -> Operation[T]:
+        return operation
+
+    jobs = [partial(job, operation=operation) for operation in operations]
+    return (yield from parallel(jobs, list(range(count_max or len(operations)))))

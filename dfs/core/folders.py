@@ -1,0 +1,330 @@
+"""Folders: making, listing and removing; pure operations.
+
+A folder is a marker entry in its parent. LIST merges what at least R nodes say, hides tombstones and completes every
+value that is not proven. Recursive commands are not atomic.
+"""
+
+import enum
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from attrs import frozen
+
+from dfs.core import limits, messages
+from dfs.core.consensus import (
+    Change,
+    Changed,
+    Found,
+    Outcomes,
+    Proposal,
+    change_registers,
+    checked,
+    decide,
+    found_in,
+    read_registers,
+    too_few,
+)
+from dfs.core.effects import Operation, Send, ask
+from dfs.core.errors import ConflictError, DfsError, NotFoundError, QuorumError
+from dfs.core.keys import directory_id, register_key
+from dfs.core.messages import RowState
+from dfs.core.paths import ancestors, printable
+from dfs.core.pipeline import Stages, name_stripe, place_stripe
+from dfs.core.quorum import readable, share_threshold
+from dfs.core.register import Verdict
+from dfs.core.transfer import Group, Vault
+from dfs.core.types import (
+    NO_BALLOT,
+    Ballot,
+    DirectoryId,
+    Entry,
+    EntryKind,
+    NodeId,
+    RegisterKey,
+    StripeId,
+    Version,
+)
+
+PAGE_COUNT: Final = limits.LIST_COUNT_MAX
+
+
+# --- Making ------------------------------------------------------------------------------------------------------
+
+
+def require_quorum(vault: Vault, group: Group, found: Found, stages: Stages | None, *, degraded: bool) -> None:
+    """Check before any work that a write can succeed: max(R, W, H) nodes answer.
+
+    Raises:
+        QuorumError: too few do.
+    """
+    quorum = group.quorum
+    needed = max(quorum.read, quorum.write)
+    if stages is not None and not degraded:
+        nodes = vault.roster.nodes
+        facts = stages.placement.facts(b"", [nodes[index] for index in group.indexes])
+        rows = place_stripe(stages, facts, StripeId(b""), group.indexes, nodes)
+        needed = max(needed, share_threshold(stages.recipe.geometry, rows, quorum))
+    there = len(vault.counted & found.answered)
+    if found.stale or there < needed:
+        away = [node for node in group.nodes if node not in found.answered]
+        raise QuorumError(
+            f"{there} of {len(group.nodes)} nodes reachable, {needed} needed (no answer: {vault.named(away)})"
+        )
+
+
+def _marker(vault: Vault, path: str) -> Entry:
+    return Entry(path, EntryKind.FOLDER, Version(vault.entropy(limits.OPERATION_ID_SIZE)), mode=0o700)
+
+
+def ensure_folders(vault: Vault, paths: Sequence[str]) -> Operation[list[str]]:
+    """Make the markers that are missing, outermost first; returns those made.
+
+    Raises:
+        ConflictError: one is a file. QuorumError, UnknownOutcomeError.
+    """
+    made: list[str] = []
+    if not paths:
+        return made
+    keys = {path: register_key(vault.keys, path) for path in paths}
+    found = yield from read_registers(vault, list(keys.values()))
+    for depth in sorted({path.count("/") for path in paths}):
+        level = [path for path in paths if path.count("/") == depth and _missing_folder(path, found[keys[path]])]
+        changes = [_make_change(vault, path, found[keys[path]]) for path in level]
+        for outcome in (yield from change_registers(vault, changes)).values():
+            if isinstance(outcome, DfsError):
+                raise outcome
+        made.extend(level)
+    return made
+
+
+def _missing_folder(path: str, found: Found) -> bool:
+    if found.entry is not None and found.entry.kind is EntryKind.FILE:
+        raise ConflictError(f"{printable(path)} is a file, not a folder")
+    return found.entry is None
+
+
+def _make_change(vault: Vault, path: str, found: Found) -> Change:
+    marker = _marker(vault, path)
+
+    def decide_marker(current: Entry | None) -> Proposal | None:
+        if current is None or current.version == marker.version:
+            return Proposal(marker)
+        if current.kind is EntryKind.FILE:
+            raise ConflictError(f"{printable(path)} is a file, not a folder")
+        return None  # somebody made it meanwhile
+
+    return Change(found.key, path, decide_marker, ballot_after(found))
+
+
+def ballot_after(found: Found) -> Ballot:
+    """Return the highest ballot seen of a register."""
+    return max([NO_BALLOT, *(row.promised for row in found.rows.values())])
+
+
+def make_folder(vault: Vault, path: str, *, existing_is_fine: bool = False) -> Operation[None]:
+    """Make a folder and the folders above it.
+
+    Raises:
+        ConflictError: it is there already. QuorumError, UnknownOutcomeError.
+    """
+    made = yield from ensure_folders(vault, [*ancestors(path), path])
+    if path not in made and not existing_is_fine:
+        raise ConflictError(f"{printable(path)}/ already exists")
+
+
+# --- Listing -----------------------------------------------------------------------------------------------------
+
+
+class Health(enum.Enum):
+    """Whether a file can be had from the nodes that answer."""
+
+    COMPLETE = "complete"
+    DEGRADED = "degraded"
+    INCOMPLETE = "incomplete"
+
+
+@frozen
+class Listed:
+    """One name of a folder. ``node_count``: nodes that hold all they should of it; ``stale``: it may have changed."""
+
+    entry: Entry
+    health: Health
+    node_count: int
+    node_total: int
+    stale: bool
+    holders: frozenset[NodeId] = frozenset()
+
+
+def list_folder(vault: Vault, path: str) -> Operation[list[Listed]]:
+    """Return the entries of a folder, sorted by name as UTF-8.
+
+    Raises:
+        QuorumError: no node answers. NotFoundError: there is no such folder. ConflictError: it is a file.
+    """
+    if path:
+        key = register_key(vault.keys, path)
+        marker = (yield from read_registers(vault, [key]))[key]
+        if marker.entry is None and not marker.stale:
+            raise NotFoundError(f"{printable(path)}: there is no such folder")
+        if marker.entry is not None and marker.entry.kind is EntryKind.FILE:
+            raise ConflictError(f"{printable(path)} is a file, not a folder")
+    directory = directory_id(vault.keys, path)
+    group = vault.group(directory)
+    listed: list[Listed] = []
+    after = b""
+    more = True
+    while more:
+        page, after, more = yield from _page(vault, group, directory, after)
+        listed.extend(_listed(vault, group, found) for found in page if found.entry is not None)
+    return sorted(listed, key=lambda item: item.entry.path.encode())
+
+
+def _page(
+    vault: Vault, group: Group, directory: DirectoryId, after: bytes
+) -> Operation[tuple[list[Found], bytes, bool]]:
+    """Return the registers of the next page, where it ends and whether there may be more.
+
+    Only the first node is asked for values; the others say which they hold. A value that is missing is read.
+    """
+    sends = [
+        Send(node, node, messages.List(vault.roster_digest, directory, after, PAGE_COUNT, with_values=index == 0))
+        for index, node in enumerate(group.nodes)
+    ]
+    answers = yield from ask(sends, lambda _answers: False, quick=True)
+    if not answers.replies:
+        raise too_few(vault, group, answers, group.quorum.read)
+    rows = {node: dict(messages.decode_listed(reply.bulk)) for node, reply in answers.replies.items()}
+    unfinished = {
+        node
+        for node, reply in answers.replies.items()
+        if isinstance(reply.response, messages.ListReply) and reply.response.more and rows[node]
+    }
+    horizon = min((max(rows[node]) for node in unfinished), default=b"\xff" * limits.NAME_ID_SIZE)
+    names = sorted({name for listed in rows.values() for name in listed if name <= horizon})
+    found: list[Found] = []
+    unread: list[RegisterKey] = []
+    for name in names:
+        key = RegisterKey(directory, name)
+        states = {node: checked(vault, key, listed.get(name, RowState())) for node, listed in rows.items()}
+        reading = decide(vault, group, key, states, final=True)
+        if reading.top is not None and (not reading.top.value or reading.verdict is Verdict.COMPLETE):
+            unread.append(key)
+        else:
+            found.append(found_in(vault, key, reading, states))
+    if unread:
+        found.extend((yield from read_registers(vault, unread, wait_all=True)).values())
+    return found, horizon, bool(unfinished)
+
+
+def _listed(vault: Vault, group: Group, found: Found) -> Listed:
+    entry = found.entry
+    if entry is None:
+        raise NotFoundError("a listed name without an entry")
+    whole = frozenset(
+        node for node, row in found.rows.items() if not row.owed_count and not row.corrupt_count
+    )
+    health = _health(vault, group, entry, whole)
+    return Listed(entry, health, len(whole), len(group.nodes), found.stale, whole)
+
+
+def _health(vault: Vault, group: Group, entry: Entry, whole: Collection[NodeId]) -> Health:
+    full = Health.COMPLETE if len(whole) == len(group.nodes) else Health.DEGRADED
+    manifest = entry.manifest
+    if manifest is None:
+        return full
+    indexes = {index for index, node in zip(group.indexes, group.nodes, strict=True) if node in whole}
+    try:
+        stages = vault.stages_of(manifest.recipe)
+    except DfsError:
+        return full if len(whole) >= manifest.recipe.geometry.needed else Health.INCOMPLETE
+    if stages.code.copies == 1 and manifest.recipe.geometry.total == len(group.nodes):
+        return full if len(whole) >= manifest.recipe.geometry.needed else Health.INCOMPLETE
+    for chunk in manifest.chunks:
+        stripe = name_stripe(stages, vault.keys, chunk)
+        rows = place_stripe(stages, manifest.facts, stripe, group.indexes, vault.roster.nodes)
+        if not readable(manifest.recipe.geometry, rows, indexes):
+            return Health.INCOMPLETE
+    return full
+
+
+def walk(vault: Vault, path: str) -> Operation[list[Listed]]:
+    """Return everything below a folder, folders before what is in them."""
+    listed = yield from list_folder(vault, path)
+    below: list[Listed] = []
+    for item in listed:
+        below.append(item)
+        if item.entry.kind is EntryKind.FOLDER:
+            below.extend((yield from walk(vault, item.entry.path)))
+    return below
+
+
+# --- Removing ----------------------------------------------------------------------------------------------------
+
+
+def remove_entries(
+    vault: Vault, paths: Sequence[str], *, kind: EntryKind, if_version: Version | None = None
+) -> Operation[Mapping[str, Changed | DfsError]]:
+    """Put tombstones on paths; each ends as Changed or with its own error (NotFoundError, ConflictError …)."""
+    keys = {path: register_key(vault.keys, path) for path in paths}
+    found = yield from read_registers(vault, list(keys.values()), wait_all=True)
+    for state in found.values():
+        require_quorum(vault, vault.group(state.key.directory), state, None, degraded=False)
+    changes = [_remove_change(vault, path, found[key], kind, if_version) for path, key in keys.items()]
+    outcomes: Outcomes = yield from change_registers(vault, changes)
+    return {path: outcomes[key] for path, key in keys.items()}
+
+
+def _remove_change(
+    vault: Vault, path: str, found: Found, kind: EntryKind, if_version: Version | None
+) -> Change:
+    version = Version(vault.entropy(limits.OPERATION_ID_SIZE))
+    tried = False
+
+    def decide_tombstone(current: Entry | None) -> Proposal:
+        nonlocal tried
+        if current is None and not tried:
+            raise NotFoundError(f"{printable(path)} does not exist")
+        if current is not None and current.kind is not kind:
+            is_folder = current.kind is EntryKind.FOLDER
+            raise ConflictError(f"{printable(path)} is a {'folder' if is_folder else 'file'}", next_step="Use rm -r.")
+        if current is not None and if_version is not None and current.version != if_version:
+            raise ConflictError(f"{printable(path)} is at version {current.version.hex()}, not {if_version.hex()}")
+        tried = True
+        return Proposal(Entry(path, EntryKind.TOMBSTONE, version))
+
+    return Change(found.key, path, decide_tombstone, ballot_after(found))
+
+
+def remove_folder(vault: Vault, path: str) -> Operation[list[str]]:
+    """Remove a folder and everything below it, deepest first; returns the paths removed.
+
+    A folder that got a new entry meanwhile is restored. Raises: the first error; what is removed stays removed.
+    """
+    below = yield from walk(vault, path)
+    removed: list[str] = []
+    files = [item.entry.path for item in below if item.entry.kind is EntryKind.FILE]
+    if files:
+        removed.extend((yield from _removed(vault, files, EntryKind.FILE)))
+    folders = [item.entry.path for item in below if item.entry.kind is EntryKind.FOLDER]
+    for folder in sorted([*folders, *([path] if path else [])], key=lambda folder: -folder.count("/")):
+        removed.extend((yield from _removed(vault, [folder], EntryKind.FOLDER)))
+        if (yield from _still_there(vault, folder)):
+            yield from ensure_folders(vault, [folder])
+            raise ConflictError(f"{printable(folder)}/ got a new entry while it was removed; it is kept")
+    return removed
+
+
+def _removed(vault: Vault, paths: Sequence[str], kind: EntryKind) -> Operation[list[str]]:
+    outcomes = yield from remove_entries(vault, paths, kind=kind)
+    for outcome in outcomes.values():
+        if isinstance(outcome, DfsError) and not isinstance(outcome, NotFoundError):
+            raise outcome
+    return list(outcomes)
+
+
+def _still_there(vault: Vault, folder: str) -> Operation[bool]:
+    directory = directory_id(vault.keys, folder)
+    page, _, _ = yield from _page(vault, vault.group(directory), directory, b"")
+    return any(found.entry is not None for found in page)
+
+

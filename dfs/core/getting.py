@@ -1,0 +1,184 @@
+"""Get files: from their entries to verified bytes; pure operations.
+
+Small files are fetched side by side, a large one chunk by chunk through the slots. Exactly k shares of a chunk are
+asked for, the data shares first; another one only when a node fails, is slow or has sent wrong bytes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from attrs import define, evolve, field, frozen
+
+from dfs.core.consensus import Found, read_registers
+from dfs.core.effects import Operation, parallel, work
+from dfs.core.errors import DfsError, IntegrityError, NotFoundError, QuorumError
+from dfs.core.interface import Buffer
+from dfs.core.keys import register_key
+from dfs.core.paths import printable
+from dfs.core.pipeline import Slot
+from dfs.core.transfer import Ledger, Source, Vault, chunks_of, fetch_chunk, sources_of
+from dfs.core.types import Entry, EntryKind, Manifest, NodeId
+
+
+def _ignore(_size: int) -> None:
+    """Take progress nobody watches."""
+
+
+class Sink(Protocol):
+    """Where a file goes; called on worker threads. Nothing is visible before `finish`."""
+
+    def write(self, offset: int, plain: memoryview) -> None:
+        """Take verified bytes."""
+
+    def finish(self, entry: Entry) -> None:
+        """All bytes are there."""
+
+    def abandon(self) -> None:
+        """They will not all come."""
+
+
+@frozen
+class GetItem:
+    """One file to fetch. ``open_sink`` runs on a worker once the entry is known."""
+
+    path: str
+    open_sink: Callable[[Entry], Sink] = field(repr=False)
+
+
+@frozen
+class Got:
+    """A file that was fetched. ``stale``: fewer than R nodes answered. ``received``: share bytes by node."""
+
+    entry: Entry
+    stale: bool
+    received: Mapping[NodeId, int]
+    suspects: frozenset[NodeId]
+
+
+@define
+class _Getting:
+    """One file on its way in."""
+
+    item: GetItem
+    found: Found
+    sink: Sink | None = None
+    ledger: Ledger = field(factory=Ledger)
+    error: DfsError | None = None
+
+    def result(self) -> "Got | DfsError":
+        """Return what became of it."""
+        if self.error is not None or self.found.entry is None:
+            return self.error or NotFoundError(self.item.path)
+        received, suspects = self.ledger.received, frozenset(self.ledger.suspects)
+        return Got(self.found.entry, self.found.stale, received, suspects)
+
+
+def get_files(
+    vault: Vault, items: Sequence[GetItem], slots: Sequence[Slot], progress: Callable[[int], object] = _ignore
+) -> Operation[list[Got | DfsError]]:
+    """Fetch files and return what was got or the error of each, in order. With one slot, chunks come in order.
+
+    Raises:
+        QuorumError: no node answers.
+    """
+    keys = [register_key(vault.keys, item.path) for item in items]
+    found = yield from read_registers(vault, list(dict.fromkeys(keys)), with_shares=True)
+    gettings = [_Getting(item, found[key]) for item, key in zip(items, keys, strict=True)]
+    slow: set[NodeId] = set()
+    for getting in gettings:
+        getting.ledger.slow = slow
+    small = [getting for getting in gettings if _is_small(getting.found.entry)]
+    yield from parallel([partial(_get_small, vault, getting, progress) for getting in small], slots)
+    for getting in gettings:
+        if not _is_small(getting.found.entry):
+            yield from _get_file(vault, getting, slots, progress)
+    return [getting.result() for getting in gettings]
+
+
+def _is_small(entry: Entry | None) -> bool:
+    return entry is None or entry.manifest is None or len(entry.manifest.chunks) == 1
+
+
+def _get_small(
+    vault: Vault, getting: _Getting, progress: Callable[[int], object], slot: Slot
+) -> Operation[None]:
+    yield from _get_file(vault, getting, [slot], progress)
+
+
+def _get_file(
+    vault: Vault, getting: _Getting, slots: Sequence[Slot], progress: Callable[[int], object]
+) -> Operation[None]:
+    try:
+        entry = _file_of(vault, getting)
+        if entry.manifest is None:
+            yield from work(lambda: _deliver_inline(vault, getting, entry, slots[0]))
+        else:
+            yield from _get_chunks(vault, getting, entry, entry.manifest, slots, progress)
+    except DfsError as error:
+        getting.error = error
+        if getting.sink is not None:
+            yield from work(getting.sink.abandon)
+
+
+def _file_of(vault: Vault, getting: _Getting) -> Entry:
+    entry = getting.found.entry
+    shown = printable(getting.item.path)
+    if entry is not None and entry.kind is EntryKind.FILE:
+        return entry
+    if entry is not None:
+        raise NotFoundError(f"{shown} is a folder", next_step="Get it with -r.")
+    if getting.found.stale:
+        group = vault.group(getting.found.key.directory)
+        there = len(getting.found.answered)
+        raise QuorumError(
+            f"cannot say whether {shown} exists: {there} of {len(group.nodes)} nodes answer, {group.quorum.read} needed"
+        )
+    raise NotFoundError(f"{shown} does not exist")
+
+
+def _deliver_inline(vault: Vault, getting: _Getting, entry: Entry, slot: Slot) -> None:
+    plain = slot.view("plain", entry.size)
+    vault.packer_of(entry.content_compressor).unpack_into(entry.content_codec, entry.content or b"", plain)
+    sink = getting.sink = getting.item.open_sink(entry)
+    sink.write(0, plain)
+    sink.finish(entry)
+
+
+def _get_chunks(
+    vault: Vault,
+    getting: _Getting,
+    entry: Entry,
+    manifest: Manifest,
+    slots: Sequence[Slot],
+    progress: Callable[[int], object],
+) -> Operation[None]:
+    group = vault.group(getting.found.key.directory)
+    chunks = yield from chunks_of(vault, group, manifest, getting.ledger)
+    if sum(chunk.plain_size for chunk in chunks) != entry.size:
+        raise IntegrityError(f"{printable(entry.path)}: its chunks are not as long as the file")
+    sink = getting.sink = yield from work(lambda: getting.item.open_sink(entry))
+
+    def jobs() -> Iterator[Callable[[Slot], Operation[None]]]:
+        offset = 0
+        for source in sources_of(vault, group, manifest, chunks):
+            with_shares = evolve(source, shares=_came_along(getting.found, source))
+            deliver = partial(_deliver, sink, offset, progress)
+            yield partial(fetch_chunk, vault, with_shares, ledger=getting.ledger, deliver=deliver)
+            offset += source.chunk.plain_size
+
+    yield from parallel(jobs(), slots)
+    yield from work(lambda: sink.finish(entry))
+
+
+def _deliver(sink: Sink, offset: int, progress: Callable[[int], object], plain: memoryview) -> None:
+    sink.write(offset, plain)
+    progress(len(plain))
+
+
+def _came_along(found: Found, source: Source) -> Mapping[int, tuple[bytes, Buffer]]:
+    return {
+        share.key.index: (share.checksum, share.body)
+        for share in found.shares.values()
+        if share.key.stripe == source.stripe
+    }

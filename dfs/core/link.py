@@ -1,0 +1,427 @@
+"""A client's side of one node: a few connections, each with a thread, and the requests waiting for them.
+
+Every request ends in exactly one event, posted when nobody touches its buffers any more. A node that refused is not
+tried again within the same command; one that timed out is left out until a probe in the background reaches it.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from attrs import define, frozen
+
+from dfs.core import limits, messages
+from dfs.core.auth import sign_login
+from dfs.core.effects import Event, Failed, Reply, Send
+from dfs.core.errors import (
+    AuthError,
+    DfsError,
+    PeerIdentityError,
+    ProtocolError,
+    RealmError,
+    RemoteProtocolError,
+    TimedOutError,
+    UnknownCertificateError,
+    UnreachableError,
+)
+from dfs.core.interface import Buffer, Env, Stream, Transport
+from dfs.core.keys import LoginKeys
+from dfs.core.types import NodeId
+from dfs.core.wire import Header, Session, check_bulk, decode_header
+
+SEND_SIZE: Final = 512 * limits.KIB  # bulk is sent in pieces, so that progress can be seen
+_HEAD: Final = limits.HEADER_SIZE
+
+
+@frozen
+class Identity:
+    """Who logs in. ``keys``: blocks until they are derived; may raise what the derivation raised."""
+
+    realm: str
+    user: str
+    keys: Callable[[], LoginKeys]
+    version: str
+
+
+@frozen
+class Trust:
+    """Which certificates are believed: ``pins`` (address -> SHA-256) wins; ``learn`` keeps one of first use."""
+
+    pins: Mapping[str, bytes]
+    first_use: bool
+    learn: Callable[[str, bytes], None]
+
+
+@frozen
+class Met:
+    """What the first login at a node told."""
+
+    hello: messages.HelloReply
+    login: messages.LoginReply
+    certificate: bytes
+
+
+@define(eq=False)
+class Job:
+    """One request on its way. ``post`` is called once, with the event that answers it."""
+
+    send: Send
+    post: Callable[["Job", Event], None]
+    progress_s: float = 0.0
+    hurried_s: float | None = None
+    patience_s: float = 0.0
+    remember: bool = True
+    stream: Stream | None = None
+    cut: bool = False  # patience is over: the connection is closed under it
+
+    @property
+    def expiry_s(self) -> float | None:
+        """When patience ends, None while there is no hurry."""
+        return None if self.hurried_s is None else max(self.hurried_s, self.progress_s) + self.patience_s
+
+
+@define
+class Traffic:
+    """What went over the connections of a node since the start; bytes, requests."""
+
+    sent_size: int = 0
+    received_size: int = 0
+    request_count: int = 0
+
+
+@define(eq=False)
+class _Connection:
+    stream: Stream
+    session: Session
+
+
+class Link:
+    """All connections to one node. Thread-safe."""
+
+    def __init__(  # noqa: PLR0913 - what a link is made of
+        self,
+        *,
+        name: str,
+        address: str,
+        transport: Transport,
+        identity: Identity,
+        trust: Trust,
+        env: Env,
+        connection_count_max: int,
+        connect_timeout_s: float,
+        request_timeout_s: float,
+    ) -> None:
+        self.name: Final = name
+        self.address: Final = address
+        self.met: Met | None = None
+        self.traffic: Final = Traffic()
+        self.mark = 0
+        self._transport = transport
+        self._identity = identity
+        self._trust = trust
+        self._env = env
+        self._connection_count_max = connection_count_max
+        self._connect_timeout_s = connect_timeout_s
+        self._request_timeout_s = request_timeout_s
+        self._lock = threading.Condition()
+        self._queue: deque[Job] = deque()
+        self._threads = 0
+        self._idle = 0
+        self._closed = False
+        self._refusal: DfsError | None = None  # for the rest of this command
+        self._away: DfsError | None = None  # until a probe succeeds
+        self._probing = False
+        self._stop_probe = threading.Event()
+        self._streams: set[Stream] = set()
+
+    @property
+    def label(self) -> str:
+        """Name and address, for messages."""
+        return f"{self.name} {self.address}"
+
+    @property
+    def down(self) -> DfsError | None:
+        """Why the node is left out at the moment; None while it is used."""
+        return self._refusal or self._away
+
+    def begin_command(self) -> None:
+        """Try a node again that refused the last command."""
+        with self._lock:
+            self._refusal = None
+
+    def submit(self, send: Send, post: Callable[[Job, Event], None]) -> Job:
+        """Queue a request."""
+        job = Job(send, post, progress_s=self._env.monotonic_s())
+        with self._lock:
+            down = self._refusal or self._away
+            if down is None and not self._closed:
+                self._queue.append(job)
+                if self._idle < len(self._queue) and self._threads < self._connection_count_max:
+                    self._threads += 1
+                    threading.Thread(target=self._run, name=f"link {self.name}", daemon=True).start()
+                self._lock.notify()
+                return job
+        post(job, Failed(send.tag, down or UnreachableError("closed")))
+        return job
+
+    def cut(self, job: Job) -> None:
+        """Give up on a request whose patience is over; its event follows when its thread lets go."""
+        with self._lock:
+            job.cut = True
+            if job.remember and self._away is None:
+                self._away = TimedOutError("does not answer")
+                self._probe_later()
+            waiting = job in self._queue
+            if waiting:
+                self._queue.remove(job)
+        if waiting:
+            job.post(job, Failed(job.send.tag, TimedOutError("does not answer")))
+        elif job.stream is not None:
+            job.stream.close()
+
+    def close(self) -> None:
+        """End all connections and threads."""
+        with self._lock:
+            self._closed = True
+            self._stop_probe.set()
+            streams = list(self._streams)
+            self._lock.notify_all()
+        for stream in streams:
+            stream.close()
+
+    # Threads
+
+    def _run(self) -> None:
+        connection: _Connection | None = None
+        while (job := self._next()) is not None:
+            connection = self._serve(job, connection)
+        if connection is not None:
+            self._drop(connection)
+
+    def _next(self) -> Job | None:
+        with self._lock:
+            self._idle += 1
+            try:
+                while not self._queue:
+                    if self._closed:
+                        self._threads -= 1
+                        return None
+                    self._lock.wait()
+                return self._queue.popleft()
+            finally:
+                self._idle -= 1
+
+    def _serve(self, job: Job, connection: _Connection | None) -> _Connection | None:
+        """Answer one job and return the connection to go on with."""
+        event: Event
+        fresh = connection is None
+        while True:
+            try:
+                if connection is None:
+                    connection = self._connect(job)
+                event = self._exchange(job, connection)
+                break
+            except (UnreachableError, TimedOutError, ProtocolError) as error:
+                if connection is not None:
+                    self._drop(connection)
+                    connection = None
+                    if not fresh and isinstance(error, UnreachableError) and not job.cut:
+                        fresh = True  # an idle connection the node had closed: once more on a new one
+                        continue
+                event = Failed(job.send.tag, self._failure(job, error))
+                break
+            except DfsError as error:
+                if connection is None:  # not let in: no second try within this command
+                    self._failure(job, error)
+                event = Failed(job.send.tag, error)
+                break
+        job.stream = None
+        job.post(job, event)
+        return connection
+
+    def _failure(self, job: Job, error: DfsError) -> DfsError:
+        with self._lock:
+            if job.cut:
+                return TimedOutError("does not answer")
+            if isinstance(error, TimedOutError):
+                if self._away is None:
+                    self._away = error
+                    self._probe_later()
+            elif self._refusal is None and not isinstance(error, RemoteProtocolError):
+                self._refusal = error
+        return error
+
+    def _drop(self, connection: _Connection) -> None:
+        connection.stream.close()
+        with self._lock:
+            self._streams.discard(connection.stream)
+
+    def _connect(self, job: Job | None) -> _Connection:
+        """Connect, check who it is, log in.
+
+        Raises:
+            UnreachableError, TimedOutError, PeerIdentityError, RealmError, LoginError, RemoteProtocolError.
+        """
+        deadline_s = self._env.monotonic_s() + self._connect_timeout_s
+        stream = self._transport.connect(self.address, deadline_s)
+        with self._lock:
+            closed = self._closed or (job is not None and job.cut)
+            self._streams.add(stream)
+        if job is not None:
+            job.stream = stream
+        connection = _Connection(stream, Session())
+        try:
+            if closed:
+                raise UnreachableError("closed")
+            self._greet(job, connection)
+        except DfsError:
+            self._drop(connection)
+            raise
+        return connection
+
+    def _greet(self, job: Job | None, connection: _Connection) -> None:
+        stream = connection.stream
+        stream.handshake(self._env.monotonic_s() + self._connect_timeout_s)
+        certificate = stream.channel_binding
+        pinned = self._trust.pins.get(self.address)
+        if certificate and pinned is not None and pinned != certificate:
+            raise PeerIdentityError(
+                f"{self.label} shows certificate SHA256:{certificate.hex()}, known is SHA256:{pinned.hex()}",
+                next_step=f"If you replaced it: dfs cert trust {self.name}.",
+            )
+        if certificate and pinned is None and not self._trust.first_use:
+            raise UnknownCertificateError(
+                f"{self.label} shows certificate SHA256:{certificate.hex()}, the conf pins none for it"
+            )
+        nonce = self._env.random_bytes(limits.NONCE_SIZE)
+        hello, _ = self._ask(job, connection, messages.Hello(nonce, self._identity.version, ()))
+        if not isinstance(hello, messages.HelloReply):
+            raise RemoteProtocolError("no greeting")
+        if hello.realm != self._identity.realm:
+            raise RealmError(f"{self.label} belongs to realm {hello.realm!r}, the conf says {self._identity.realm!r}")
+        known = self.met
+        if known is not None and known.hello.node_id != hello.node_id:
+            raise PeerIdentityError(f"{self.label} is another node than before (its node id changed)")
+        signature = sign_login(
+            self._identity.keys().seed,
+            realm=hello.realm,
+            user=self._identity.user,
+            node_id=hello.node_id,
+            client_nonce=nonce,
+            node_nonce=hello.nonce,
+            channel_binding=certificate,
+        )
+        login, _ = self._ask(job, connection, messages.Login(self._identity.user, signature))
+        if not isinstance(login, messages.LoginReply):
+            raise RemoteProtocolError("no answer to the login")
+        if certificate and pinned is None:
+            self._trust.learn(self.address, certificate)
+        self.met = Met(hello, login, certificate)
+
+    # One request
+
+    def _exchange(self, job: Job, connection: _Connection) -> Event:
+        job.stream = connection.stream
+        if job.cut:
+            raise TimedOutError("does not answer")
+        reply, bulk = self._ask(job, connection, job.send.request, job.send.bulk, job.send.into)
+        return Reply(job.send.tag, reply, bulk)
+
+    def _ask(
+        self,
+        job: Job | None,
+        connection: _Connection,
+        request: messages.Request,
+        bulk: Sequence[Buffer] = (),
+        into: Sequence[memoryview] | None = None,
+    ) -> tuple[messages.Response, Buffer]:
+        stream, session = connection.stream, connection.session
+        self._send(job, stream, [session.ask(request, bulk), *bulk])
+        head = memoryview(bytearray(_HEAD))
+        self._receive(job, stream, head)
+        header = decode_header(head)
+        control = memoryview(bytearray(header.control_size))
+        self._receive(job, stream, control)
+        reply, mark = session.answered(header, bytes(control))
+        self.mark = max(self.mark, mark.mark)
+        self.traffic.request_count += 1
+        if into is not None:
+            self._receive_shares(job, stream, header, reply, into)
+            return reply, b""
+        body = memoryview(bytearray(header.bulk_size))
+        self._receive(job, stream, body)
+        check_bulk(header, body)
+        return reply, body
+
+    def _receive_shares(
+        self, job: Job | None, stream: Stream, header: Header, reply: messages.Response, into: Sequence[memoryview]
+    ) -> None:
+        results = reply.results if isinstance(reply, messages.FetchReply) else ()
+        found = [target for result, target in zip(results, into, strict=False) if result.status == messages.FOUND]
+        sizes = [result.size for result in results if result.status == messages.FOUND]
+        if len(results) != len(into) or [len(target) for target in found] != sizes or sum(sizes) != header.bulk_size:
+            raise RemoteProtocolError("a FETCH reply whose shares have other sizes than asked for")
+        for target in found:
+            self._receive(job, stream, target)
+
+    def _send(self, job: Job | None, stream: Stream, buffers: Sequence[Buffer]) -> None:
+        pieces: list[Buffer] = []
+        size = 0
+        for buffer in buffers:
+            view = memoryview(buffer)
+            for offset in range(0, len(view), SEND_SIZE):
+                piece = view[offset : offset + SEND_SIZE]
+                if size and size + len(piece) > SEND_SIZE:
+                    self._send_now(job, stream, pieces, size)
+                    pieces, size = [], 0
+                pieces.append(piece)
+                size += len(piece)
+        if pieces:
+            self._send_now(job, stream, pieces, size)
+
+    def _send_now(self, job: Job | None, stream: Stream, pieces: Sequence[Buffer], size: int) -> None:
+        stream.send(pieces, self._env.monotonic_s() + self._request_timeout_s)
+        self.traffic.sent_size += size
+        self._progressed(job)
+
+    def _receive(self, job: Job | None, stream: Stream, target: memoryview) -> None:
+        filled = 0
+        while filled < len(target):
+            count = stream.receive_into(target[filled:], self._env.monotonic_s() + self._request_timeout_s)
+            if not count:
+                raise UnreachableError("closed the connection")
+            filled += count
+            self.traffic.received_size += count
+            self._progressed(job)
+
+    def _progressed(self, job: Job | None) -> None:
+        if job is not None:
+            job.progress_s = self._env.monotonic_s()
+
+    # A node that timed out
+
+    def _probe_later(self) -> None:
+        if not self._probing and not self._closed:
+            self._probing = True
+            threading.Thread(target=self._probe, name=f"probe {self.name}", daemon=True).start()
+
+    def _probe(self) -> None:
+        while not self._stop_probe.wait(limits.PROBE_INTERVAL_S):
+            try:
+                self._drop(self._connect(None))
+            except (TimedOutError, UnreachableError, ProtocolError):
+                continue
+            except (AuthError, PeerIdentityError, RealmError):
+                pass  # it answers; the next request tells what is wrong
+            with self._lock:
+                self._away = None
+                self._probing = False
+                return
+
+
+def labels(links: Mapping[NodeId, Link]) -> dict[NodeId, str]:
+    """Return what people call the nodes."""
+    return {node: link.label for node, link in links.items()}
+
+

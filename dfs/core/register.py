@@ -1,0 +1,155 @@
+"""The decisions of a replicated register, for both sides, as functions of values.
+
+Source: CASPaxos (Rystsov, "CASPaxos: Replicated State Machines without logs", 2018), with the rules that PROTOCOL
+section 3 adds: confirmation tags, floors for forgotten tombstones, and the exclusion of ballots that cannot have been
+chosen.
+"""
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+
+from attrs import evolve, field, frozen
+from blake3 import blake3
+
+from dfs.core import limits
+from dfs.core.messages import RowState
+from dfs.core.quorum import Quorum
+from dfs.core.types import NO_BALLOT, Ballot, NodeId, RegisterRow
+
+EMPTY_ROW = RegisterRow()
+
+
+def make_ballot(counter: int, attempt: bytes) -> Ballot:
+    """Return the ballot of a counter and a fresh random 128-bit attempt id; bytes compare as ballots do."""
+    return Ballot(counter.to_bytes(8, "big") + attempt)
+
+
+def counter_of(ballot: Ballot) -> int:
+    """Return the counter of a ballot, 0 for NO_BALLOT."""
+    return int.from_bytes(ballot[:8], "big")
+
+
+def value_digest(value: bytes, claim_set: bytes) -> bytes:
+    """Return the digest that names a value together with its claims."""
+    return blake3(claim_set + value, derive_key_context="dfs 1 value digest").digest()
+
+
+def claim_set_digest(encoded: bytes) -> bytes:
+    """Return the digest of encoded claims; b"" claims nothing and has the digest b""."""
+    return blake3(encoded, derive_key_context="dfs 1 claim set").digest() if encoded else b""
+
+
+# --- The node's side ---------------------------------------------------------------------------------------------
+
+
+def obstacle(row: RegisterRow | None, floor: Ballot, ballot: Ballot) -> Ballot:
+    """Return the ballot that keeps a node from promising or accepting ``ballot``; NO_BALLOT when nothing does."""
+    if row is None:
+        return floor if ballot <= floor else NO_BALLOT
+    return row.promised if row.promised > ballot else NO_BALLOT
+
+
+def promised(row: RegisterRow | None, ballot: Ballot) -> RegisterRow:
+    """Return the row after a promise."""
+    return evolve(row or EMPTY_ROW, promised=ballot)
+
+
+def accepted(ballot: Ballot, value: bytes, digest: bytes, claim_set: bytes, claimed_count: int) -> RegisterRow:
+    """Return the row after an accept."""
+    return RegisterRow(
+        promised=ballot,
+        accepted=ballot,
+        value=value,
+        digest=digest,
+        claim_set=claim_set,
+        claimed_count=claimed_count,
+    )
+
+
+# --- The client's side -------------------------------------------------------------------------------------------
+
+
+class Verdict(enum.Enum):
+    """What the replies read so far allow."""
+
+    ANSWER = "answer"  # the top value (or absence) is the register's
+    COMPLETE = "complete"  # the top value may be half-written: complete it first
+    DEGRADED = "degraded"  # fewer than R nodes: the top value may be stale
+    WAIT = "wait"
+
+
+@frozen
+class Reading:
+    """The state of one register from several nodes.
+
+    ``top``: the accepted row with the highest ballot, None when no reply holds one. ``holders``: nodes that hold
+    exactly it. ``stale``: fewer than R nodes that count answered.
+    """
+
+    verdict: Verdict
+    top: RegisterRow | None
+    holders: Mapping[NodeId, RegisterRow] = field(factory=dict)
+
+    @property
+    def stale(self) -> bool:
+        """Whether a newer version may exist."""
+        return self.verdict is Verdict.DEGRADED
+
+
+def _same(row: RegisterRow, top: RegisterRow) -> bool:
+    return row.accepted == top.accepted and row.digest == top.digest
+
+
+def decide_read(
+    replies: Mapping[NodeId, RowState],
+    quorum: Quorum,
+    *,
+    counted: frozenset[NodeId],
+    confirmed: Callable[[RegisterRow], bool],
+    final: bool,
+) -> Reading:
+    """Return what a reader may answer.
+
+    Args:
+        replies: what nodes said; a corrupt row is no vote.
+        counted: the nodes whose replies count in R (ACTIVE ones).
+        confirmed: whether a row's confirm tag verifies.
+        final: no further reply will come.
+    """
+    votes = {node: reply.row for node, reply in replies.items() if not reply.corrupt}
+    rows = {node: row for node, row in votes.items() if row is not None and row.accepted}
+    top = max(rows.values(), key=lambda row: (row.accepted, bool(row.value)), default=None)
+    holders = {node: row for node, row in rows.items() if top is not None and _same(row, top)}
+    counting = sum(1 for node in votes if node in counted)
+    if counting < quorum.read:
+        return Reading(Verdict.DEGRADED if final else Verdict.WAIT, top, holders)
+    proven = top is None or any(confirmed(row) for row in holders.values())
+    if proven or sum(1 for node in holders if node in counted) >= quorum.write:
+        return Reading(Verdict.ANSWER, top, holders)
+    return Reading(Verdict.COMPLETE if final else Verdict.WAIT, top, holders)
+
+
+def candidates(rows: Sequence[RegisterRow | None], quorum: Quorum) -> tuple[list[RegisterRow], bool]:
+    """Return the values a proposer may continue from, highest ballot first, and whether "nothing" is one too.
+
+    ``rows``: of the nodes that promised. The list ends at the first value that may have been chosen; a value that at
+    least n - W + 1 + r promising nodes lack cannot have been, so the next lower one is allowed as well.
+    """
+    accepted_rows = [row for row in rows if row is not None and row.accepted]
+    allowed: list[RegisterRow] = []
+    for ballot in sorted({row.accepted for row in accepted_rows}, reverse=True):
+        allowed.append(next(row for row in accepted_rows if row.accepted == ballot))
+        lacking = sum(1 for row in rows if row is None or row.accepted != ballot)
+        if lacking < quorum.excluded:
+            return allowed, False
+    return allowed, True
+
+
+def next_counter(seen: Sequence[Ballot]) -> int:
+    """Return a counter above every ballot seen."""
+    return 1 + max((counter_of(ballot) for ballot in seen), default=0)
+
+
+def jumps(ballot: Ballot, expected: int) -> bool:
+    """Return whether a ballot's counter is implausibly far ahead (a lying node)."""
+    return counter_of(ballot) > expected + limits.BALLOT_COUNTER_JUMP_MAX

@@ -1,0 +1,185 @@
+"""Runs client operations over threads: nodes through their links, work on worker threads, time from the clock."""
+
+import heapq
+import os
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, TypeVar
+
+from attrs import define, field
+
+from dfs.core.effects import Done, Drop, Effect, Event, Failed, Hurry, Operation, Send, Sleep, Tag, Work
+from dfs.core.errors import UnreachableError
+from dfs.core.interface import Env
+from dfs.core.link import Job, Link
+from dfs.core.types import NodeId
+
+T = TypeVar("T")
+_Posted: TypeAlias = tuple[object, Event]  # the job or work it answers, and the event
+
+
+class Workers:
+    """A few threads that run calls in the order they came; started when first used."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._started = 0
+        self._waiting = 0
+        self._lock = threading.Lock()
+
+    def submit(self, call: Callable[[], None]) -> None:
+        """Queue a call that raises nothing."""
+        with self._lock:
+            self._waiting += 1
+            if self._waiting > self._started < self._count:
+                self._started += 1
+                threading.Thread(target=self._run, name="worker", daemon=True).start()
+        self._calls.put(call)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            with self._lock:
+                self._waiting -= 1
+
+    def close(self) -> None:
+        """End the threads when they are done."""
+        with self._lock:
+            for _ in range(self._started):
+                self._calls.put(None)
+
+
+@define
+class _Run:
+    """One operation under way."""
+
+    posted: "queue.SimpleQueue[_Posted]" = field(factory=queue.SimpleQueue)
+    waiting: dict[Tag, object] = field(factory=dict)  # tag -> the job or work whose answer is due
+    hurried: dict[Tag, tuple[Link, Job]] = field(factory=dict)
+    sleeping: list[tuple[float, int, Sleep]] = field(factory=list)
+    ready: list[_Posted] = field(factory=list)
+    count: int = 0
+
+    def due_s(self) -> float | None:
+        """Return when something is due without an event, None if nothing is."""
+        times = [job.expiry_s for _, job in self.hurried.values() if job.expiry_s is not None and not job.cut]
+        if self.sleeping:
+            times.append(self.sleeping[0][0])
+        return min(times, default=None)
+
+
+class Runner:
+    """Runs operations, one after the other or from several threads."""
+
+    def __init__(self, links: Mapping[NodeId, Link], env: Env, worker_count: int) -> None:
+        self.links = dict(links)
+        self._env = env
+        self._workers = Workers(worker_count)
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end and return its result or raise its error."""
+        run = _Run()
+        try:
+            effects = next(operation)
+            while True:
+                for effect in effects:
+                    self._start(run, effect)
+                effects = operation.send(self._next(run))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return] # an operation returns T
+        except BaseException:
+            operation.close()
+            for tag, (link, job) in self._running(run).items():
+                job.remember = False
+                link.cut(job)
+                run.waiting.pop(tag, None)
+            raise
+
+    def _running(self, run: _Run) -> dict[Tag, tuple[Link, Job]]:
+        return {
+            tag: (self.links[job.send.node], job)
+            for tag, job in run.waiting.items()
+            if isinstance(job, Job) and job.send.node in self.links
+        }
+
+    def _start(self, run: _Run, effect: Effect) -> None:
+        if isinstance(effect, Send):
+            self._send(run, effect)
+        elif isinstance(effect, Work):
+            self._work(run, effect)
+        elif isinstance(effect, Sleep):
+            run.count += 1
+            run.waiting[effect.tag] = effect
+            heapq.heappush(run.sleeping, (self._env.monotonic_s() + effect.seconds, run.count, effect))
+        elif isinstance(effect, Hurry):
+            job = run.waiting.get(effect.tag)
+            if isinstance(job, Job):
+                job.patience_s, job.remember = effect.patience_s, effect.remember
+                job.hurried_s = self._env.monotonic_s()
+                run.hurried[effect.tag] = (self.links[job.send.node], job)
+        elif isinstance(effect, Drop):
+            run.waiting.pop(effect.tag, None)
+            run.hurried.pop(effect.tag, None)
+
+    def _send(self, run: _Run, effect: Send) -> None:
+        link = self.links.get(effect.node)
+        if link is None:
+            run.waiting[effect.tag] = effect
+            run.ready.append((effect, Failed(effect.tag, UnreachableError("not in the conf"))))
+            return
+        run.waiting[effect.tag] = None  # the answer may come before `submit` returns
+        job = link.submit(effect, lambda job, event: run.posted.put((job, event)))
+        run.waiting[effect.tag] = job
+
+    def _work(self, run: _Run, effect: Work) -> None:
+        run.waiting[effect.tag] = effect
+
+        def call() -> None:
+            try:
+                event: Event = Done(effect.tag, effect.call())
+            except BaseException as error:  # noqa: BLE001 - handed on, whatever it is
+                event = Failed(effect.tag, error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            run.posted.put((effect, event))
+
+        self._workers.submit(call)
+
+    def _next(self, run: _Run) -> Event:
+        """Return the next event that somebody waits for."""
+        while True:
+            if run.ready:
+                source, event = run.ready.pop(0)
+            else:
+                due_s = run.due_s()
+                try:
+                    timeout_s = None if due_s is None else max(0.0, due_s - self._env.monotonic_s())
+                    source, event = run.posted.get(timeout=timeout_s)
+                except queue.Empty:
+                    self._expire(run)
+                    continue
+            if run.waiting.get(event.tag) is source:
+                del run.waiting[event.tag]
+                run.hurried.pop(event.tag, None)
+                return event
+
+    def _expire(self, run: _Run) -> None:
+        now_s = self._env.monotonic_s()
+        for link, job in list(run.hurried.values()):
+            if not job.cut and job.expiry_s is not None and job.expiry_s <= now_s:
+                link.cut(job)
+        while run.sleeping and run.sleeping[0][0] <= now_s:
+            _, _, ended = heapq.heappop(run.sleeping)
+            run.ready.append((ended, Done(ended.tag)))
+
+    def close(self) -> None:
+        """End all links and workers."""
+        for link in self.links.values():
+            link.close()
+        self._workers.close()
+
+
+def core_count() -> int:
+    """Return the cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

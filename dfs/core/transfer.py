@@ -1,0 +1,431 @@
+"""Shares to and from nodes: upload what nodes lack, fetch exactly the shares a chunk needs.
+
+Pure operations (effects.py). A node that fails is left out; who holds what in the end is returned, never guessed.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+from attrs import define, field, frozen
+
+from dfs.core import limits, messages, pipeline
+from dfs.core.effects import (
+    Done,
+    Effects,
+    Event,
+    Failed,
+    Hurry,
+    Operation,
+    Reply,
+    Send,
+    Sleep,
+    ask,
+    work,
+)
+from dfs.core.errors import IncompleteError, IntegrityError, NodeError, RemoteProtocolError
+from dfs.core.interface import Buffer
+from dfs.core.keys import VaultKeys
+from dfs.core.manifest import chunks_digest, decode_chunks
+from dfs.core.pipeline import Packer, Slot, Stages, Stripe
+from dfs.core.quorum import Quorum, quorum_of, readable
+from dfs.core.roster import group_of
+from dfs.core.types import (
+    Chunk,
+    Claim,
+    DirectoryId,
+    Entry,
+    Manifest,
+    NodeId,
+    Recipe,
+    Roster,
+    ShareKey,
+    StripeId,
+)
+
+
+@frozen
+class Group:
+    """The nodes of a directory: ``indexes`` into the roster, ``nodes`` in the same order."""
+
+    indexes: tuple[int, ...]
+    nodes: tuple[NodeId, ...]
+    quorum: Quorum
+
+
+@frozen
+class Vault:
+    """What operations know of the vault they work on.
+
+    ``counted``: nodes whose vault is ACTIVE (they count in R). ``entropy``: fresh random bytes. ``names``: what people
+    call the nodes. ``stages_of``: the behaviours behind a recipe, ``packer_of``: behind a qualified compressor name
+    (both raise PluginError when one is missing).
+    """
+
+    keys: VaultKeys = field(repr=False)
+    roster: Roster
+    roster_digest: bytes
+    counted: frozenset[NodeId]
+    entropy: Callable[[int], bytes] = field(repr=False)
+    names: Mapping[NodeId, str]
+    stages_of: Callable[[Recipe], Stages] = field(repr=False)
+    packer_of: Callable[[str], Packer] = field(repr=False)
+
+    def group(self, directory: DirectoryId) -> Group:
+        """Return the group of a directory."""
+        indexes = group_of(self.roster, directory)
+        nodes = tuple(self.roster.nodes[index].node_id for index in indexes)
+        return Group(indexes, nodes, quorum_of(len(nodes), self.roster.tolerance))
+
+    def nodes_of(self, rows: Sequence[Sequence[int]]) -> tuple[tuple[NodeId, ...], ...]:
+        """Return node ids for rows of roster indexes."""
+        return tuple(tuple(self.roster.nodes[index].node_id for index in row) for row in rows)
+
+    def named(self, nodes: Sequence[NodeId]) -> str:
+        """Return node names for a message."""
+        return ", ".join(self.names.get(node, node.hex()[:8]) for node in nodes)
+
+    def reasons(self, errors: Mapping[NodeId, Exception]) -> str:
+        """Return why nodes did not answer, one clause each."""
+        clauses = (f"{self.named([node])}: {getattr(error, 'what', error)}" for node, error in errors.items())
+        return "; ".join(clauses)
+
+
+# --- Upload ------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Placed:
+    """A stripe and where it goes: row i = nodes of share i."""
+
+    stripe: Stripe
+    rows: tuple[tuple[NodeId, ...], ...]
+
+    def indexes_on(self, node: NodeId) -> list[int]:
+        """Return the shares a node should hold."""
+        return [index for index, nodes in enumerate(self.rows) if node in nodes]
+
+
+@frozen
+class Stored:
+    """``holders``: nodes that durably hold every share they should. ``sent_size``: share bytes sent."""
+
+    holders: frozenset[NodeId]
+    sent_size: int
+    errors: Mapping[NodeId, Exception] = field(factory=dict)
+
+
+def _batches(shares: Sequence[tuple[Placed, int]]) -> Iterator[list[tuple[Placed, int]]]:
+    batch: list[tuple[Placed, int]] = []
+    size = 0
+    for placed, index in shares:
+        share_size = placed.stripe.share_size
+        if batch and (len(batch) == limits.BATCH_COUNT_MAX or size + share_size > limits.SHARE_SIZE_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append((placed, index))
+        size += share_size
+    if batch:
+        yield batch
+
+
+def store_stripes(group: Group, stripes: Sequence[Placed]) -> Operation[Stored]:
+    """Bring stripes to their nodes: ask each what it has, send what it lacks."""
+    if not stripes:
+        return Stored(frozenset(group.nodes), 0)
+    lacking, errors = yield from _lacking(group, stripes)
+    sent_size = 0
+    queues = {node: list(_batches(shares)) for node, shares in lacking.items() if shares}
+    while queues:
+        batches = {node: queue.pop(0) for node, queue in queues.items()}
+        sends = [_store(node, batch) for node, batch in batches.items()]
+        answers = yield from ask(sends, lambda answers: len(answers.replies) >= group.quorum.write)
+        errors.update(answers.errors)
+        sent_size += sum(placed.stripe.share_size for node in answers.replies for placed, _ in batches[node])
+        queues = {node: queue for node, queue in queues.items() if queue and node not in errors}
+    holders = frozenset(lacking) - frozenset(errors)
+    return Stored(holders, sent_size, errors)
+
+
+def _lacking(
+    group: Group, stripes: Sequence[Placed]
+) -> Operation[tuple[dict[NodeId, list[tuple[Placed, int]]], dict[NodeId, Exception]]]:
+    lacking: dict[NodeId, list[tuple[Placed, int]]] = {node: [] for node in group.nodes}
+    errors: dict[NodeId, Exception] = {}
+    for first in range(0, len(stripes), limits.BATCH_COUNT_MAX // 2):
+        part = stripes[first : first + limits.BATCH_COUNT_MAX // 2]
+        wanted = {
+            node: [(placed, index) for placed in part for index in placed.indexes_on(node)] for node in group.nodes
+        }
+        sends = [
+            Send(node, node, messages.Has(tuple(placed.stripe.key(index) for placed, index in shares)))
+            for node, shares in wanted.items()
+            if shares and node not in errors
+        ]
+        answers = yield from ask(sends, quick=True)
+        errors.update(answers.errors)
+        for node, reply in answers.replies.items():
+            held = reply.response.held if isinstance(reply.response, messages.HasReply) else ()
+            if len(held) != len(wanted[node]):
+                errors[node] = RemoteProtocolError("a HAS reply of another length")
+                continue
+            lacking[node].extend(share for share, has in zip(wanted[node], held, strict=True) if not has)
+    return {node: shares for node, shares in lacking.items() if node not in errors}, errors
+
+
+def _store(node: NodeId, batch: Sequence[tuple[Placed, int]]) -> Send:
+    heads = tuple(
+        messages.ShareHead(placed.stripe.key(index), placed.stripe.share_size, placed.stripe.checksums[index])
+        for placed, index in batch
+    )
+    return Send(node, node, messages.Store(heads), tuple(placed.stripe.shares[index] for placed, index in batch))
+
+
+# --- Download ----------------------------------------------------------------------------------------------------
+
+
+@define
+class Ledger:
+    """What a command learned while fetching: bytes by node, nodes too slow to wait for, nodes that lied or rotted."""
+
+    received: dict[NodeId, int] = field(factory=dict)
+    slow: set[NodeId] = field(factory=set)
+    suspects: set[NodeId] = field(factory=set)
+    errors: dict[NodeId, Exception] = field(factory=dict)
+
+
+@frozen
+class Source:
+    """One chunk to fetch: its stages, stripe id, where its shares are, and shares that came with the entry."""
+
+    stages: Stages
+    chunk: Chunk
+    stripe: StripeId
+    rows: tuple[tuple[NodeId, ...], ...]
+    shares: Mapping[int, tuple[bytes, Buffer]] = field(factory=dict, repr=False)  # index -> checksum, body
+
+
+@define
+class _Fetch:
+    """The fetching of one chunk: which (share, node) pairs are under way, done, or still to try."""
+
+    vault: Vault
+    source: Source
+    slot: Slot
+    ledger: Ledger
+    bodies: dict[int, Buffer] = field(factory=dict)
+    checksums: dict[int, bytes] = field(factory=dict)
+    waiting: dict[tuple[int, NodeId], bool] = field(factory=dict)
+    tried: dict[tuple[int, NodeId], int] = field(factory=dict)
+
+    def target(self, index: int) -> memoryview:
+        """Return where share ``index`` goes: data shares to their place in the stripe, others behind each other."""
+        geometry = self.source.stages.recipe.geometry
+        _, size = pipeline.stripe_size(self.source.stages, self.source.chunk)
+        name, count, place = (
+            ("stripe", geometry.needed, index)
+            if index < geometry.needed
+            else ("parity", geometry.total - geometry.needed, index - geometry.needed)
+        )
+        return self.slot.view(name, count * size)[place * size : (place + 1) * size]
+
+    def sends(self, count: int) -> list[Send]:
+        """Return requests so that ``count`` shares are there or under way, the best sources first."""
+        chosen: list[Send] = []
+        while len(self.bodies) + len(self.waiting) < count:
+            pair = self._next()
+            if pair is None:
+                break
+            index, node = pair
+            self.tried[pair] = self.tried.get(pair, 0) + 1
+            self.waiting[pair] = True
+            request = messages.Fetch((ShareKey(self.source.stripe, index),))
+            chosen.append(Send(pair, node, request, into=(self.target(index),)))
+        return chosen
+
+    def _next(self) -> tuple[int, NodeId] | None:
+        busy = {index for index, _ in self.waiting} | set(self.bodies)
+        pairs = [
+            (self.tried.get((index, node), 0), node in self.ledger.slow, index, preference, node)
+            for index, nodes in enumerate(self.source.rows)
+            if index not in busy
+            for preference, node in enumerate(nodes)
+            if self.tried.get((index, node), 0) < (2 if node in self.ledger.slow else 1)
+        ]
+        if not pairs:
+            return None
+        _, _, index, _, node = min(pairs)
+        return index, node
+
+    def take(self, event: Event) -> None:
+        """Note the answer to one request."""
+        pair = event.tag
+        if not isinstance(pair, tuple) or self.waiting.pop(pair, None) is None:
+            return
+        index, node = pair
+        if isinstance(event, Failed):
+            self.ledger.errors[node] = event.error
+            self.ledger.slow.add(node)
+            return
+        if not isinstance(event, Reply) or not isinstance(event.response, messages.FetchReply):
+            return
+        (result,) = event.response.results
+        if result.status != messages.FOUND:
+            if result.status == messages.CORRUPT:
+                self.ledger.suspects.add(node)
+            self.ledger.errors[node] = NodeError("its share is missing or damaged")
+            return
+        self.bodies[index] = self.target(index)
+        self.checksums[index] = result.checksum
+        self.ledger.received[node] = self.ledger.received.get(node, 0) + result.size
+
+
+def _collect(fetch: _Fetch, count: int) -> Operation[None]:
+    effects: Effects = tuple(fetch.sends(count))
+    if effects:
+        effects = (*effects, Sleep("hedge", limits.HEDGE_S))
+    while fetch.waiting:
+        event = yield effects
+        effects = ()
+        if isinstance(event, Done):
+            hurried = [pair for pair in fetch.waiting if fetch.tried[pair] == 1]
+            effects = tuple(Hurry(pair, limits.HEDGE_S, remember=False) for pair in hurried)
+        else:
+            fetch.take(event)
+            effects = tuple(fetch.sends(count))
+
+
+def fetch_chunk(
+    vault: Vault, source: Source, slot: Slot, ledger: Ledger, deliver: Callable[[memoryview], object]
+) -> Operation[None]:
+    """Fetch k shares of a chunk, open it and hand the plain bytes to ``deliver`` on a worker thread.
+
+    Raises:
+        IncompleteError: fewer than k shares can be had. IntegrityError: they do not give the chunk, whatever subset.
+    """
+    fetch = _Fetch(vault, source, slot, ledger)
+    geometry = source.stages.recipe.geometry
+    for index, (checksum, body) in source.shares.items():
+        fetch.bodies[index] = body
+        fetch.checksums[index] = checksum
+    yield from _collect(fetch, geometry.needed)
+    if len(fetch.bodies) < geometry.needed:
+        raise _incomplete(fetch)
+    target = slot.view("plain", source.chunk.plain_size)
+
+    def open_it() -> bool:
+        try:
+            pipeline.open_stripe(source.stages, vault.keys, slot, source.chunk, fetch.bodies, target)
+        except IntegrityError:
+            return False
+        deliver(target)
+        return True
+
+    if (yield from work(open_it)):
+        return
+    yield from _collect(fetch, geometry.total)
+
+    def open_anyhow() -> pipeline.Found:
+        bodies = {index: bytes(body) for index, body in fetch.bodies.items()}
+        found = pipeline.open_doubtful(source.stages, vault.keys, source.chunk, bodies, fetch.checksums, target)
+        deliver(target)
+        return found
+
+    found = yield from work(open_anyhow)
+    ledger.suspects.update(source.rows[index][0] for index in found.bad)
+
+
+def _incomplete(fetch: _Fetch) -> IncompleteError:
+    geometry = fetch.source.stages.recipe.geometry
+    there = len(fetch.bodies)
+    return IncompleteError(
+        f"needs {geometry.needed} of {geometry.total} shares, {there} reachable"
+        f" ({fetch.vault.reasons(fetch.ledger.errors)})"
+    )
+
+
+
+
+# --- What an entry claims ----------------------------------------------------------------------------------------
+
+
+def sources_of(vault: Vault, group: Group, manifest: Manifest, chunks: Sequence[Chunk]) -> Iterator[Source]:
+    """Yield what is needed to fetch each of some chunks of a manifest.
+
+    Raises:
+        PluginError: the manifest needs a plugin that is not installed.
+    """
+    stages = vault.stages_of(manifest.recipe)
+    for chunk in chunks:
+        stripe = pipeline.name_stripe(stages, vault.keys, chunk)
+        rows = pipeline.place_stripe(stages, manifest.facts, stripe, group.indexes, vault.roster.nodes)
+        yield Source(stages, chunk, stripe, vault.nodes_of(rows))
+
+
+def chunks_of(vault: Vault, group: Group, manifest: Manifest, ledger: Ledger) -> Operation[tuple[Chunk, ...]]:
+    """Return all chunks of a file, fetching the chunk list if it is stored as chunks itself.
+
+    Raises:
+        IncompleteError, IntegrityError: the list cannot be had.
+    """
+    chunks = manifest.chunks
+    if manifest.listed:
+        parts: list[bytes] = []
+        for source in sources_of(vault, group, manifest, manifest.chunks):
+            yield from fetch_chunk(vault, source, Slot(), ledger, lambda plain: parts.append(bytes(plain)))
+        chunks = decode_chunks(b"".join(parts))
+    if chunks_digest(chunks) != manifest.chunks_digest:
+        raise IntegrityError("a chunk list is not the one its entry names")
+    return chunks
+
+
+def claims_of(vault: Vault, group: Group, entry: Entry) -> Operation[Sequence[Claim]]:
+    """Return the claims of an entry, as they follow from its manifest."""
+    manifest = entry.manifest
+    if manifest is None:
+        return ()
+    chunks = yield from chunks_of(vault, group, manifest, Ledger())
+    stages = vault.stages_of(manifest.recipe)
+    listed = manifest.chunks if manifest.listed else ()
+    return claims_on(vault, group, stages, manifest.facts, (*chunks, *listed))
+
+
+def claims_on(
+    vault: Vault, group: Group, stages: Stages, facts: bytes, chunks: Sequence[Chunk]
+) -> tuple[Claim, ...]:
+    """Return one claim for each different chunk, in order."""
+    different = {chunk.chunk_id: chunk for chunk in chunks}.values()
+    nodes = vault.roster.nodes
+    return tuple(
+        pipeline.claim_stripe(stages, vault.keys, facts, chunk, group.indexes, nodes) for chunk in different
+    )
+
+
+def require_readable(
+    vault: Vault, group: Group, claims: Sequence[Claim], whole: Collection[NodeId]
+) -> Operation[None]:
+    """Check that every claimed stripe can be rebuilt, by the nodes known to hold all of theirs or else by asking.
+
+    Raises:
+        IncompleteError: it cannot.
+    """
+    indexes = {index for index, node in zip(group.indexes, group.nodes, strict=True) if node in whole}
+    if all(readable(claim.geometry, claim.nodes, indexes) for claim in claims):
+        return
+    step = limits.BATCH_COUNT_MAX // limits.GROUP_SIZE_MAX
+    for first in range(0, len(claims), step):
+        part = claims[first : first + step]
+        keys = tuple(ShareKey(claim.stripe, index) for claim in part for index in range(claim.geometry.total))
+        answers = yield from ask([Send(node, node, messages.Has(keys)) for node in group.nodes], quick=True)
+        held = {
+            key
+            for reply in answers.replies.values()
+            if isinstance(reply.response, messages.HasReply)
+            for key, has in zip(keys, reply.response.held, strict=False)
+            if has
+        }
+        for claim in part:
+            there = sum(1 for index in range(claim.geometry.total) if ShareKey(claim.stripe, index) in held)
+            if there < claim.geometry.needed:
+                raise IncompleteError(
+                    f"an earlier version has {there} of {claim.geometry.needed} needed shares within reach"
+                    f" and may have been written ({vault.reasons(answers.errors) or 'its writer was cut off'})"
+                )

@@ -1,0 +1,183 @@
+"""Opening a vault: which roster counts, its master key, and making it when it is new; pure operations.
+
+The master key lies in the wrap register, sealed under keys that follow from the password or key file. A vault is made
+by the first login that succeeds on all nodes while all of them are NEW: roster, then wrap (if absent), then ACTIVE.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from attrs import evolve, field, frozen
+
+from dfs.core import limits, messages
+from dfs.core.consensus import Change, Proposal, change_registers, read_registers
+from dfs.core.effects import Operation, Send, ask
+from dfs.core.errors import (
+    ConflictError,
+    DfsError,
+    IntegrityError,
+    LoginError,
+    NotInitialisedError,
+    QuorumError,
+)
+from dfs.core.keys import (
+    MASTER_SIZE,
+    WRAP_NONCE_SIZE,
+    WRAP_REGISTER,
+    KdfParameters,
+    LoginKeys,
+    unwrap_master,
+    vault_keys,
+    wrap_master,
+)
+from dfs.core.quorum import default_tolerance
+from dfs.core.roster import decode_roster, encode_roster, roster_digest
+from dfs.core.transfer import Vault
+from dfs.core.types import Entry, EntryKind, Node, NodeId, Roster, VaultState, Version
+
+
+@frozen
+class Member:
+    """What a node told at its login."""
+
+    state: VaultState
+    roster: bytes
+
+
+@frozen
+class Owner:
+    """Whose vault it is, with the keys that open its wrap."""
+
+    realm: str
+    user: str
+    kdf: KdfParameters
+    login: LoginKeys = field(repr=False)
+
+
+def new_roster(nodes: Sequence[Node], group_size: int | None) -> bytes:
+    """Return the roster of a new vault, nodes in ring order."""
+    total = group_size or min(len(nodes), limits.GROUP_SIZE_MAX)
+    return encode_roster(Roster(1, tuple(nodes), total, default_tolerance(total)))
+
+
+def current_roster(members: Mapping[NodeId, Member]) -> bytes:
+    """Return the roster with the highest epoch, b"" when no node has one.
+
+    Raises:
+        ConflictError: two nodes know different rosters of one epoch.
+    """
+    rosters = {member.roster for member in members.values() if member.roster}
+    if not rosters:
+        return b""
+    latest = max(decode_roster(encoded).epoch for encoded in rosters)
+    top = [encoded for encoded in rosters if decode_roster(encoded).epoch == latest]
+    if len(top) > 1:
+        raise ConflictError(
+            "the nodes know different node lists for this vault: it was begun with another conf",
+            next_step="Use the conf it was begun with.",
+        )
+    return top[0]
+
+
+def settled(vault: Vault, encoded: bytes, members: Mapping[NodeId, Member]) -> Vault:
+    """Return the vault with its roster and the nodes that count: those ACTIVE under this roster.
+
+    A NEW node that already has the roster took part in making the vault, so it counts as well.
+    """
+    states = {VaultState.ACTIVE, VaultState.READ_ONLY, VaultState.NEW}
+    counted = frozenset(
+        node for node, member in members.items() if member.state in states and member.roster == encoded
+    )
+    return evolve(vault, roster=decode_roster(encoded), roster_digest=roster_digest(encoded), counted=counted)
+
+
+def make_roster(vault: Vault, members: Mapping[NodeId, Member], wanted: bytes) -> Operation[bytes]:
+    """Give all NEW nodes a roster and return it; the node with the lowest id decides between two who try at once.
+
+    Raises:
+        NotInitialisedError: a node is missing. ConflictError: the nodes have other rosters. DfsError: a node refused.
+    """
+    roster = wanted
+    first, *rest = sorted(node.node_id for node in decode_roster(wanted).nodes)
+    for nodes in ([first], rest):
+        sends = [Send(node, node, messages.Create(roster)) for node in nodes]
+        answers = yield from ask(sends)
+        if answers.errors:
+            raise NotInitialisedError(f"the vault cannot be made: {vault.reasons(answers.errors)}")
+        kept = {
+            reply.response.roster
+            for reply in answers.replies.values()
+            if isinstance(reply.response, messages.CreateReply)
+        }
+        if nodes == [first]:
+            (roster,) = kept
+        elif kept - {roster}:
+            raise ConflictError(
+                "another client is making this vault with another node list", next_step="Use one conf for all."
+            )
+    return roster
+
+
+def open_wrap(vault: Vault, owner: Owner) -> Operation[bytes | None]:
+    """Return the master key, None if there is no wrap yet; ``vault`` needs roster and counted nodes only.
+
+    Raises:
+        LoginError: it was sealed with another password. QuorumError: too few nodes to say.
+    """
+    wrap_vault = evolve(vault, keys=vault_keys(owner.login.kek))
+    found = (yield from read_registers(wrap_vault, [WRAP_REGISTER]))[WRAP_REGISTER]
+    if found.entry is not None and found.entry.content is not None:
+        try:
+            return unwrap_master(found.entry.content, owner.login.kek, owner.realm, owner.user, owner.kdf)
+        except IntegrityError:
+            raise _sealed() from None
+    if found.corrupt:
+        raise _sealed()
+    if found.stale:
+        raise QuorumError("too few nodes answer to open the vault")
+    return None
+
+
+def _sealed() -> LoginError:
+    return LoginError(
+        "This vault was sealed with another password",
+        kept="Nothing was changed.",
+        next_step="Put the old password back in the conf.",
+    )
+
+
+def make_wrap(vault: Vault, owner: Owner) -> Operation[bytes]:
+    """Write the wrap of a fresh master key unless there is one, make the vault ACTIVE, and return the master key.
+
+    Raises:
+        QuorumError, UnknownOutcomeError: not written, or nobody knows; the next login reads again first.
+    """
+    wrap_vault = evolve(vault, keys=vault_keys(owner.login.kek))
+    wrap = wrap_master(
+        vault.entropy(MASTER_SIZE),
+        owner.login.kek,
+        vault.entropy(WRAP_NONCE_SIZE),
+        owner.realm,
+        owner.user,
+        owner.kdf,
+    )
+    version = Version(vault.entropy(limits.OPERATION_ID_SIZE))
+    entry = Entry("", EntryKind.FILE, version, size=len(wrap), content=wrap)
+
+    def decide(current: Entry | None) -> Proposal | None:
+        return Proposal(entry) if current is None or current.version == version else None
+
+    outcome = (yield from change_registers(wrap_vault, [Change(WRAP_REGISTER, "", decide)]))[WRAP_REGISTER]
+    if isinstance(outcome, DfsError):
+        raise outcome
+    master = yield from open_wrap(vault, owner)
+    if master is None:
+        raise QuorumError("the vault's key was written but is not there")
+    yield from activate(vault, [node.node_id for node in vault.roster.nodes])
+    return master
+
+
+def activate(vault: Vault, nodes: Sequence[NodeId]) -> Operation[None]:
+    """Make NEW vaults ACTIVE whose wrap is written; a node that misses it is told at the next login."""
+    yield from ask([Send(node, node, messages.Activate(vault.roster_digest)) for node in nodes])
+
+
