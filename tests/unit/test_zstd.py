@@ -130,6 +130,16 @@ def test_bytes_behind_the_frame_are_refused(compressor: Compressor, more: bytes)
         compressor.decompress_into(packed + more, memoryview(bytearray(len(TEXT) + 100)))
 
 
+def test_bytes_behind_a_frame_that_ends_with_a_piece_are_refused(
+    compressor: Compressor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = pack(compressor, TEXT)
+    monkeypatch.setattr(zstd, "PACKED_PIECE_SIZE", len(packed))
+    assert compressor.decompress_into(packed, memoryview(bytearray(len(TEXT)))) == len(TEXT)
+    with pytest.raises(IntegrityError):
+        compressor.decompress_into(packed + b"\0", memoryview(bytearray(len(TEXT))))
+
+
 @given(st.binary(max_size=100), st.booleans())
 def test_any_bytes_give_a_size_or_an_integrity_error(junk: bytes, framed: bool) -> None:
     target = bytearray(b"\xa5" * 72)
