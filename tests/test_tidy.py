@@ -39,10 +39,12 @@ EXEMPT_NAMES = {
     *("block", "plugins_block", "heal_conf"),  # conf keys
 }
 
-# Where any failure must be caught because it is kept and raised or shown again elsewhere.
+# Where any failure must be caught because it is told or raised again elsewhere.
 BROAD_EXCEPTS = {
-    "dfs/core/commit.py",  # by everybody who waits for the transaction
+    "dfs/core/commit.py",  # raised again by everybody who waits for the transaction
+    "dfs/core/connection.py",  # logged; a fault in one connection must not end the others
     "dfs/core/registry.py",  # a stranger's plugin may raise anything; its failure is kept and told by name
+    "dfs/core/runner.py",  # handed from the worker to the operation that waits
 }
 BROAD = {"Exception", "BaseException"}
 
