@@ -43,6 +43,7 @@ ENTRY_SIZE_MAX: Final = 96 * KIB  # sealed entry
 # Frames, bytes and counts
 HEADER_SIZE: Final = 64
 CONTROL_SIZE_MAX: Final = 64 * KIB
+CONTROL_SIZE_BEFORE_LOGIN_MAX: Final = 4 * KIB
 BULK_SIZE_MAX: Final = SHARE_SIZE_MAX + 64 * KIB
 BATCH_COUNT_MAX: Final = 512  # items of one request
 LIST_COUNT_MAX: Final = 1024  # rows of one LIST reply
@@ -67,6 +68,7 @@ KDF_LANES_MAX: Final = 64
 CONNECT_TIMEOUT_S: Final = 1.0
 REQUEST_TIMEOUT_S: Final = 30.0
 HANDSHAKE_TIMEOUT_S: Final = 10.0
+LOGIN_TIMEOUT_S: Final = 60.0  # from connecting to the login; a person may have to answer meanwhile
 IDLE_TIMEOUT_S: Final = 300.0
 PATIENCE_S: Final = 0.8  # how long a node without progress is waited for once the others are done
 HEDGE_S: Final = 0.3  # how long a read waits for a node before it also asks another

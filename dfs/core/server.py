@@ -1,0 +1,453 @@
+"""The process around a node: listens, gives connections their turns, opens vaults, tidies up, stops in order.
+
+One thread watches every connection that is silent, so that idle ones cost nothing; a bounded crew of threads,
+started when needed, gives turns to those where something came. Neither handshakes nor requests run in the
+watching thread.
+"""
+
+import logging
+import selectors
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from attrs import frozen
+
+from dfs.core import limits, messages
+from dfs.core.accounts import Accounts
+from dfs.core.commit import CommitQueue
+from dfs.core.connection import SCRATCH_SIZE, BufferPool, Connection, Turn
+from dfs.core.errors import BusyError, DfsError, TimedOutError, UnreachableError
+from dfs.core.interface import Env, Listener, Store, Stream, Transport
+from dfs.core.node import VaultNode
+from dfs.core.types import NodeId
+
+THREAD_COUNT_MAX: Final = 32  # of the crew; also the most requests that one group commit gathers
+PATIENCE_S: Final = 0.02  # how long a thread waits for a peer's next bytes before it parks the connection
+ALONE_PATIENCE_S: Final = 1.0  # the same for a stream that has a thread of its own
+SWEEP_S: Final = 1.0  # how often silent connections are looked through for those to give up
+TIDY_S: Final = 2.0  # how often vaults are asked for garbage
+ADMIT_COUNT: Final = 64  # connections taken before the watching thread looks at others again
+
+log: Final = logging.getLogger("dfs")
+
+
+@frozen(kw_only=True)
+class ServerOptions:
+    """What a node is made of. ``directory``: where it keeps everything. ``address``: to listen on.
+
+    The server closes ``store`` and stops ``accounts`` when it stops; whoever made the accounts starts them.
+    """
+
+    directory: str
+    name: str
+    realm: str
+    address: str
+    transport: Transport
+    store: Store
+    env: Env
+    accounts: Accounts
+    node_id: NodeId
+    incarnation: int
+    version: str
+    max_connections: int = limits.CONNECTION_COUNT_MAX
+
+
+class Household:
+    """What conversations share (node.House): accounts and open vaults, each with its queue of commits."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._vaults: dict[str, tuple[VaultNode, CommitQueue]] = {}
+        self._closed = False
+        self._greeting = messages.HelloReply(
+            node_id=options.node_id,
+            incarnation=options.incarnation,
+            realm=options.realm,
+            nonce=bytes(limits.NONCE_SIZE),
+            name=options.name,
+            version=options.version,
+            features=(),
+        )
+
+    @property
+    def greeting(self) -> messages.HelloReply:
+        return self._greeting
+
+    @property
+    def vaults(self) -> list[VaultNode]:
+        """Those opened so far."""
+        with self._lock:
+            return [vault for vault, _ in self._vaults.values()]
+
+    def public_key(self, user: str) -> bytes | None:
+        return self._options.accounts.public_key(user)
+
+    def admits(self, user: str, public_key: bytes) -> bool:
+        return self._options.accounts.admits(user, public_key)
+
+    def vault(self, user: str) -> VaultNode:
+        """Return the vault of a user, opened or made if need be, the same object each time."""
+        options = self._options
+        with self._lock:
+            if self._closed:
+                raise BusyError("the node is stopping")
+            if user not in self._vaults:
+                store = options.store.vault(user, create=True)
+                queue = CommitQueue(store)
+                vault = VaultNode(options.node_id, options.incarnation, store, queue, options.env)
+                queue.start(vault.advance)
+                self._vaults[user] = vault, queue
+            return self._vaults[user][0]
+
+    def close(self) -> None:
+        """Commit what waits and open nothing any more."""
+        with self._lock:
+            self._closed = True
+        for _, queue in self._vaults.values():
+            queue.close()
+
+
+class Crew:
+    """Up to ``count_max`` threads that give turns to the connections handed to them, in that order."""
+
+    def __init__(self, count_max: int, give_turn: Callable[[Connection, memoryview], None]) -> None:
+        self._count_max = count_max
+        self._give_turn = give_turn
+        self._condition = threading.Condition()
+        self._ready: deque[Connection] = deque()
+        self._threads: list[threading.Thread] = []
+        self._running_count = 0
+        self._idle_count = 0
+        self._closed = False
+
+    @property
+    def crowded(self) -> bool:
+        """Whether somebody waits for a thread; at the end, all threads are wanted back."""
+        return self._closed or bool(self._ready)
+
+    def submit(self, connection: Connection) -> None:
+        """Hand a connection over; after `close` it is ended instead."""
+        with self._condition:
+            if self._closed:
+                connection.abort()
+                return
+            self._ready.append(connection)
+            if len(self._ready) <= self._idle_count or len(self._threads) == self._count_max:
+                self._condition.notify()
+                return
+            name = f"dfs-crew-{len(self._threads)}"
+            thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._threads.append(thread)
+            self._running_count += 1
+        thread.start()
+
+    def close(self) -> None:
+        """Drop who waits; each thread ends after the request it is at."""
+        with self._condition:
+            self._closed = True
+            while self._ready:
+                self._ready.popleft().abort()
+            self._condition.notify_all()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait until all threads have ended, after `close`; False when they had not in time."""
+        with self._condition:
+            if not self._condition.wait_for(lambda: self._running_count == 0, timeout_s):
+                return False
+        for thread in self._threads:
+            thread.join()
+        return True
+
+    def _run(self) -> None:
+        scratch = memoryview(bytearray(SCRATCH_SIZE))
+        while (connection := self._next()) is not None:
+            self._give_turn(connection, scratch)
+        with self._condition:
+            self._running_count -= 1
+            self._condition.notify_all()
+
+    def _next(self) -> Connection | None:
+        with self._condition:
+            self._idle_count += 1
+            self._condition.wait_for(lambda: self._closed or self._ready)
+            self._idle_count -= 1
+            return self._ready.popleft() if self._ready else None
+
+
+class Watch:
+    """The thread that waits for new connections and for all silent ones, and gives up those silent too long.
+
+    ``admit``: takes new connections in, False when the system has no room for them just now.
+    ``ready``: gets a connection where something came. ``give_up``: ends one.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        env: Env,
+        *,
+        admit: Callable[[], bool],
+        ready: Callable[[Connection], None],
+        give_up: Callable[[Connection], None],
+    ) -> None:
+        self._door = listener.fileno()
+        self._env = env
+        self._admit = admit
+        self._ready = ready
+        self._give_up = give_up
+        self._lock = threading.Lock()
+        self._parking: list[Connection] = []  # handed over, not yet watched
+        self._closed = False
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._button = socket.socketpair()
+        self._bell.setblocking(False)
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._open_door()
+        self._sweep_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="dfs-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def park(self, connection: Connection) -> None:
+        """Watch a connection until something comes; from any thread."""
+        with self._lock:
+            closed = self._closed
+            if not closed:
+                self._parking.append(connection)
+                if len(self._parking) == 1:
+                    self._button.send(b"\0")
+        if closed:
+            self._give_up(connection)
+
+    def close(self) -> None:
+        """End the thread and every connection it watched."""
+        with self._lock:
+            self._closed = True
+            self._button.send(b"\0")
+        self._thread.join()
+        self._button.close()
+
+    def _run(self) -> None:
+        while not self._closed:
+            # The bell and the open door are watched always; anything else has a deadline.
+            idle = len(self._selector.get_map()) == (1 if self._door < 0 else 2)
+            for key, _ in self._selector.select(None if idle else SWEEP_S):
+                if key.data is not None:
+                    self._selector.unregister(key.fd)
+                    self._ready(key.data)
+                elif key.fileobj is self._bell:
+                    with suppress(BlockingIOError):
+                        self._bell.recv(4096)
+                elif not self._admit():
+                    self._selector.unregister(key.fd)
+            self._sweep()
+            self._take_parked()
+        self._take_parked()
+        for connection in self._watched():
+            self._give_up(connection)
+        self._selector.close()
+        self._bell.close()
+
+    def _watched(self) -> list[Connection]:
+        return [key.data for key in self._selector.get_map().values() if key.data is not None]
+
+    def _take_parked(self) -> None:
+        with self._lock:
+            parked, self._parking = self._parking, []
+        for connection in parked:
+            self._selector.register(connection.stream.fileno(), selectors.EVENT_READ, connection)
+
+    def _sweep(self) -> None:
+        now_s = self._env.monotonic_s()
+        if now_s < self._sweep_s:
+            return
+        self._sweep_s = now_s + SWEEP_S
+        for connection in self._watched():
+            if now_s >= connection.deadline_s:
+                self._selector.unregister(connection.stream.fileno())
+                self._give_up(connection)
+        self._open_door()
+
+    def _open_door(self) -> None:
+        if self._door >= 0 and self._door not in self._selector.get_map():
+            self._selector.register(self._door, selectors.EVENT_READ)
+
+
+class Server:
+    """A node at work, from `start` to `stop`."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        self._env = options.env
+        self._house = Household(options)
+        self._buffers = BufferPool(limits.BULK_POOL_SIZE)
+        self._crew = Crew(THREAD_COUNT_MAX, self._give_turn)
+        self._lock = threading.Lock()
+        self._connections: set[Connection] = set()
+        self._alone: list[tuple[threading.Thread, threading.Event]] = []  # for streams no selector can watch
+        self._stopping = threading.Event()
+        self._running = threading.Lock()  # held from start to stop; unlike an Event, fit for signal handlers
+        self._tidier = threading.Thread(target=self._tidy, name="dfs-tidy", daemon=True)
+        self._listener: Listener
+        self._watch: Watch
+
+    @property
+    def address(self) -> str:
+        """The real address, after port 0 was resolved."""
+        return self._listener.address
+
+    def start(self) -> None:
+        """Listen and serve; returns at once.
+
+        Raises:
+            BusyError: the address is in use. ConfigError: it is none, or the transport cannot listen.
+        """
+        options = self._options
+        self._listener = options.transport.listen(options.address)
+        self._watch = Watch(
+            self._listener, self._env, admit=self._admit, ready=self._crew.submit, give_up=self._end
+        )
+        self._running.acquire()
+        self._watch.start()
+        self._tidier.start()
+        if self._listener.fileno() < 0:
+            self._start_alone(self._listen_alone)
+        log.info("%s serves %s on %s", options.name, options.directory, self.address)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the server has stopped; False when it has not in time."""
+        if not self._running.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            return False
+        self._running.release()
+        return True
+
+    def stop(self, grace_s: float) -> None:
+        """Take nothing new, finish the requests that arrived, for ``grace_s`` at most, and close the store.
+
+        No thread is left behind. Once is enough; another caller waits for the first.
+        """
+        with self._lock:
+            first = not self._stopping.is_set()
+            self._stopping.set()
+        if not first:
+            self.wait()
+            return
+        self._watch.close()
+        self._listener.close()
+        self._crew.close()
+        self._options.accounts.stop()
+        self._crew.join(grace_s)
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            connection.abort()
+        self._crew.join()
+        for thread, supplied in self._alone:
+            supplied.set()
+            thread.join()
+        self._tidier.join()
+        self._house.close()
+        self._options.store.close()
+        self._running.release()
+
+    # Connections
+
+    def _admit(self, patience_s: float = 0.0) -> bool:
+        """Take in who waits at the door; False when the system has no room for them."""
+        for _ in range(ADMIT_COUNT):
+            try:
+                stream = self._listener.accept(self._env.monotonic_s() + patience_s)
+            except (TimedOutError, UnreachableError):
+                return True
+            except BusyError as error:
+                log.warning("%s", error)
+                return False
+            self._welcome(stream)
+        return True
+
+    def _welcome(self, stream: Stream) -> None:
+        alone = stream.fileno() < 0
+        supplied = threading.Event()
+        connection = Connection(
+            stream,
+            self._house,
+            self._env,
+            self._buffers,
+            self._stopping.is_set if alone else lambda: self._crew.crowded,
+            (lambda _: supplied.set()) if alone else self._crew.submit,
+        )
+        with self._lock:
+            full = len(self._connections) >= self._options.max_connections
+            if not full:
+                self._connections.add(connection)
+        if full:
+            log.info("%s: refused, there are %d connections", stream.peer, self._options.max_connections)
+            stream.close()
+        elif alone:
+            self._start_alone(lambda: self._serve_alone(connection, supplied), supplied)
+        else:
+            self._watch.park(connection)
+
+    def _give_turn(self, connection: Connection, scratch: memoryview) -> None:
+        turn = connection.turn(PATIENCE_S, scratch)
+        if turn is Turn.PARKED:
+            self._watch.park(connection)
+        elif turn is Turn.AGAIN:
+            self._crew.submit(connection)
+        elif turn is Turn.CLOSED:
+            self._forget(connection)
+
+    def _end(self, connection: Connection) -> None:
+        connection.close()
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+
+    # What no selector can watch
+
+    def _start_alone(self, serve: Callable[[], None], supplied: threading.Event | None = None) -> None:
+        thread = threading.Thread(target=serve, name="dfs-alone", daemon=True)
+        self._alone = [pair for pair in self._alone if pair[0].is_alive()]
+        self._alone.append((thread, supplied or threading.Event()))
+        thread.start()
+
+    def _listen_alone(self) -> None:
+        while not self._stopping.is_set():
+            if not self._admit(ALONE_PATIENCE_S):
+                self._stopping.wait(SWEEP_S)
+
+    def _serve_alone(self, connection: Connection, supplied: threading.Event) -> None:
+        scratch = memoryview(bytearray(SCRATCH_SIZE))
+        turn = Turn.AGAIN
+        while turn is not Turn.CLOSED and not self._stopping.is_set():
+            turn = connection.turn(ALONE_PATIENCE_S, scratch)
+            if turn is Turn.STARVED:
+                supplied.wait()
+                supplied.clear()
+            elif turn is Turn.PARKED and self._env.monotonic_s() >= connection.deadline_s:
+                break
+        self._end(connection)
+
+    # Housekeeping
+
+    def _tidy(self) -> None:
+        while not self._stopping.wait(TIDY_S):
+            self._options.accounts.refresh()
+            for vault in self._house.vaults:
+                self._tidy_vault(vault)
+
+    def _tidy_vault(self, vault: VaultNode) -> None:
+        more = True
+        try:
+            while more and vault.store.read_only_reason is None and not self._stopping.is_set():
+                more = vault.tidy()
+        except DfsError as error:
+            log.warning("a vault could not be tidied: %s", error)

@@ -1,0 +1,553 @@
+"""The server over real sockets: what a client sees, what a broken or hostile peer costs, how it stops."""
+
+import base64
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from attrs import define, evolve, field
+from xxhash import xxh3_128_digest
+
+from dfs.core import keys, limits, messages, register, wire
+from dfs.core.accounts import Accounts
+from dfs.core.auth import sign_login
+from dfs.core.env import RealEnv, RealFiles
+from dfs.core.errors import BusyError, DfsError, LoginError, UnreachableError
+from dfs.core.identity import ensure_certificate
+from dfs.core.interface import Buffer, Listener, Store, StoreOptions, Stream, Transport, TransportOptions
+from dfs.core.keys import KEY_FILE, LoginKeys
+from dfs.core.messages import AcceptItem, ConfirmItem, PrepareItem, ShareHead
+from dfs.core.roster import encode_roster, roster_digest
+from dfs.core.server import THREAD_COUNT_MAX, Server, ServerOptions
+from dfs.core.types import (
+    Claim,
+    DirectoryId,
+    Geometry,
+    NameId,
+    Node,
+    NodeId,
+    RegisterKey,
+    Roster,
+    ShareKey,
+    StripeId,
+    VaultState,
+)
+from dfs.plugins import tcp, tls, volumes
+
+NODE_ID = NodeId(b"n" * 16)
+REALM = "orchard"
+ROSTER = encode_roster(Roster(1, (Node(NODE_ID),), 1, 0))
+DIGEST = roster_digest(ROSTER)
+WRAP = RegisterKey(DirectoryId(b"d" * 16), NameId(b"w" * 16))
+INES = keys.login_keys(b"i" * 32)
+TOM = keys.login_keys(b"t" * 32)
+
+
+def deadline() -> float:
+    return time.monotonic() + 10
+
+
+def share_key(number: int) -> ShareKey:
+    return ShareKey(StripeId(number.to_bytes(32, "big")), 0)
+
+
+@define
+class Client:
+    """The least a client must do, one request at a time."""
+
+    stream: Stream
+    session: wire.Session = field(factory=wire.Session)
+    mark: wire.Mark = field(factory=wire.Mark)
+
+    def receive(self, size: int) -> bytes:
+        body = bytearray(size)
+        filled = 0
+        while filled < size:
+            came = self.stream.receive_into(memoryview(body)[filled:], deadline())
+            if came == 0:
+                raise UnreachableError("the node ended the connection")
+            filled += came
+        return bytes(body)
+
+    def ask(self, request: messages.Request, bulk: Sequence[Buffer] = ()) -> tuple[Any, bytes]:
+        self.stream.send([self.session.ask(request, bulk), *bulk], deadline())
+        return self.answer()
+
+    def answer(self) -> tuple[Any, bytes]:
+        header = wire.decode_header(self.receive(limits.HEADER_SIZE))
+        control = self.receive(header.control_size)
+        bulk = self.receive(header.bulk_size)
+        reply, self.mark = self.session.answered(header, control)
+        wire.check_bulk(header, bulk)
+        return reply, bulk
+
+    def log_in(self, user: str, login: LoginKeys) -> messages.LoginReply:
+        hello, _ = self.ask(messages.Hello(b"c" * 32, "test", ()))
+        signature = sign_login(
+            login.seed,
+            realm=hello.realm,
+            user=user,
+            node_id=hello.node_id,
+            client_nonce=b"c" * 32,
+            node_nonce=hello.nonce,
+            channel_binding=self.stream.channel_binding,
+        )
+        reply, _ = self.ask(messages.Login(user, signature))
+        assert isinstance(reply, messages.LoginReply)
+        return reply
+
+    def make_vault(self) -> None:
+        self.ask(messages.Create(ROSTER))
+        self.ask(messages.Activate(DIGEST))
+
+    def keep(self, key: ShareKey, body: bytes) -> None:
+        self.ask(messages.Store((ShareHead(key, len(body), xxh3_128_digest(body)),)), [body])
+
+
+class House:
+    """A running server and the ways to it."""
+
+    def __init__(self, tmp_path: Path, transport: Transport, *, connection_count_max: int = 300) -> None:
+        self.transport = transport
+        self.users = tmp_path / "users"
+        self.write_users(INES)
+        self.accounts = Accounts(str(self.users), REALM, KEY_FILE)
+        self.store: Store = volumes.make(
+            StoreOptions(
+                directory=str(tmp_path / "node"),
+                files=RealFiles(),
+                env=RealEnv(),
+                inline_size_max=limits.SHARE_INLINE_SIZE_MAX,
+                reserve_size=0,
+            )
+        )
+        self.server = Server(
+            ServerOptions(
+                directory=str(tmp_path / "node"),
+                name="attic",
+                realm=REALM,
+                address="127.0.0.1:0",
+                transport=transport,
+                store=self.store,
+                env=RealEnv(),
+                accounts=self.accounts,
+                node_id=NODE_ID,
+                incarnation=3,
+                version="1",
+                max_connections=connection_count_max,
+            )
+        )
+        self.accounts.start()
+        self.server.start()
+        self.clients: list[Client] = []
+
+    def write_users(self, ines: LoginKeys) -> None:
+        lines = [
+            f"{name} ed25519:{base64.b64encode(login.public_key).decode()}"
+            for name, login in (("ines", ines), ("tom", TOM))
+        ]
+        self.users.write_text("\n".join(lines))
+
+    def connect(self) -> Client:
+        stream = self.transport.connect(self.server.address, deadline())
+        client = Client(stream)
+        self.clients.append(client)
+        stream.handshake(deadline())
+        return client
+
+    def logged_in(self, user: str = "ines", login: LoginKeys = INES) -> Client:
+        client = self.connect()
+        client.log_in(user, login)
+        return client
+
+    def socket(self) -> socket.socket:
+        name, _, port = self.server.address.rpartition(":")
+        return socket.create_connection((name, int(port)), timeout=10)
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.stream.close()
+        self.server.stop(1)
+
+
+def plain(_path: Path) -> Transport:
+    return tcp.make(TransportOptions())
+
+
+def secured(path: Path) -> Transport:
+    path.mkdir()
+    certificate_path, key_path, _ = ensure_certificate(str(path), "attic")
+    return tls.make(TransportOptions(certificate_path=certificate_path, key_path=key_path))
+
+
+@pytest.fixture(params=[plain, secured], ids=["tcp", "tls"])
+def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
+    with closing(House(tmp_path, request.param(tmp_path / "certificate"))) as house:
+        yield house
+
+
+@pytest.fixture
+def tcp_house(tmp_path: Path) -> Iterator[House]:
+    with closing(House(tmp_path, plain(tmp_path))) as house:
+        yield house
+
+
+# --- A client's day -----------------------------------------------------------------------------------------
+
+
+def test_a_file_goes_in_and_comes_back(house: House) -> None:
+    client = house.connect()
+    assert client.log_in("ines", INES) == messages.LoginReply(VaultState.NEW, b"")
+    assert client.ask(messages.Create(ROSTER))[0] == messages.CreateReply(ROSTER)
+    client.ask(messages.Activate(DIGEST))
+
+    large, small = bytes(range(256)) * 10_000, b"small"
+    heads = [ShareHead(share_key(i), len(b), xxh3_128_digest(b)) for i, b in enumerate((large, small))]
+    client.ask(messages.Store(tuple(heads)), [large, small])
+    asked = (share_key(0), share_key(7), share_key(1))
+    assert client.ask(messages.Has(asked))[0].held == (True, False, True)
+    reply, bulk = client.ask(messages.Fetch(asked))
+    assert [result.status for result in reply.results] == [messages.FOUND, messages.ABSENT, messages.FOUND]
+    assert bulk == large + small
+
+    put(client, WRAP, b"\x01entry", [0, 1])
+    (state,) = messages.decode_states(client.ask(messages.Read(DIGEST, True, True, (WRAP,)))[1])
+    assert state.row is not None
+    assert state.row.value == b"\x01entry"
+    assert state.row.confirmed == b"tag".ljust(32)
+    listed, bulk = client.ask(messages.List(DIGEST, WRAP.directory, b"", 100, True))
+    assert [name for name, _ in messages.decode_listed(bulk)] == [WRAP.name]
+    assert not listed.more
+    assert client.mark.incarnation == 3
+    assert client.mark.mark > 0
+
+
+def put(client: Client, key: RegisterKey, value: bytes, stripes: Sequence[int]) -> None:
+    """Prepare, accept and confirm a value that claims whole-stripe shares."""
+    ballot = register.make_ballot(1, b"a" * 16)
+    _, bulk = client.ask(messages.Prepare(DIGEST, (PrepareItem(key, ballot),)))
+    assert messages.decode_promises(bulk)[0].granted
+    claimed = [Claim(share_key(i).stripe, 1, "code@1", Geometry(1, 1), ((0,),)) for i in stripes]
+    claims = b"".join(map(messages.encode_claim, claimed))
+    claim_set = register.claim_set_digest(claims)
+    digest = register.value_digest(value, claim_set)
+    rows = messages.encode_accepts([AcceptItem(key, ballot, value, digest, claim_set, claims, False)])
+    assert client.ask(messages.Accept(DIGEST, 1), [rows])[0].results[0].status == messages.ACCEPTED
+    confirmation = ConfirmItem(key, ballot, b"tag".ljust(32), True)
+    assert client.ask(messages.Confirm(DIGEST, True, (confirmation,)))[0].held == (True,)
+
+
+def test_vaults_stay_apart_and_survive_a_restart_of_the_connection(tcp_house: House) -> None:
+    ines, tom = tcp_house.logged_in(), tcp_house.logged_in("tom", TOM)
+    ines.make_vault()
+    ines.keep(share_key(0), b"hers")
+    assert tom.ask(messages.Has((share_key(0),)))[0].held == (False,)
+    assert tom.ask(messages.Status())[0].state is VaultState.NEW
+    again = tcp_house.logged_in()
+    assert again.ask(messages.Has((share_key(0),)))[0].held == (True,)
+    assert again.ask(messages.Status())[0].state is VaultState.ACTIVE
+
+
+def test_a_reply_larger_than_any_buffer_arrives_whole(house: House) -> None:
+    client = house.logged_in()
+    body = bytes(range(251)) * ((8 * limits.MIB) // 251)
+    client.keep(share_key(0), body)
+    reply, bulk = client.ask(messages.Fetch((share_key(0), share_key(0))))
+    assert bulk == body * 2
+    assert reply.results[0].checksum == xxh3_128_digest(body)
+
+
+# --- Who may not --------------------------------------------------------------------------------------------
+
+
+def test_unknown_user_and_wrong_password_look_alike(house: House) -> None:
+    stories = []
+    for user, login in (("ines", TOM), ("olga", TOM)):
+        client = house.connect()
+        with pytest.raises(LoginError) as caught:
+            client.log_in(user, login)
+        stories.append(caught.value.line)
+    assert stories[0] == stories[1]
+    assert list(house.store.users()) == []
+
+
+def test_nothing_but_greetings_before_the_login(tcp_house: House) -> None:
+    client = tcp_house.connect()
+    client.session.phase = wire.Phase.AUTHENTICATED
+    with pytest.raises(DfsError, match="may not come"):
+        client.ask(messages.Has((share_key(0),)))
+    with pytest.raises(UnreachableError):
+        client.receive(1)
+
+
+def test_a_changed_key_ends_what_was_logged_in_with_the_old_one(tcp_house: House) -> None:
+    client = tcp_house.logged_in()
+    client.ask(messages.Status())
+    tcp_house.write_users(TOM)
+    tcp_house.accounts.reload()
+    with pytest.raises(LoginError, match="changed"):
+        client.ask(messages.Status())
+    tcp_house.logged_in("ines", TOM).ask(messages.Status())
+
+
+def test_a_refused_request_leaves_the_connection_usable(tcp_house: House) -> None:
+    client = tcp_house.logged_in()
+    with pytest.raises(wire.RosterDiffersError):
+        client.ask(messages.Activate(DIGEST))
+    assert client.ask(messages.Status())[0].state is VaultState.NEW
+
+
+# --- Peers that break things --------------------------------------------------------------------------------
+
+
+def test_garbage_costs_only_its_own_connection(house: House) -> None:
+    client = house.logged_in()
+    with ExitStack() as stack:
+        for garbage in (
+            b"GET / HTTP/1.1\r\n\r\n" * 10,
+            bytes(64),
+            b"\xff" * 5000,
+            b"\x16\x03\x01\x00\x05" * 20,
+        ):
+            sock = stack.enter_context(house.socket())
+            sock.sendall(garbage)
+            assert ended(sock)
+    client.ask(messages.Status())
+
+
+def ended(sock: socket.socket) -> bool:
+    """Whether the node ends the connection, with or without a last word."""
+    try:
+        while sock.recv(65536):
+            pass
+    except ConnectionResetError:
+        return True
+    return True
+
+
+def test_huge_lengths_are_refused_before_memory_is_taken(tcp_house: House) -> None:
+    frame = bytearray(wire.encode_request(messages.Hello(b"c" * 32, "", ()), 1))
+    for where, value in ((16, b"\xff\xff\xff\xff"), (24, b"\xff" * 8), (16, b"\x00\x00\xff\xff")):
+        with tcp_house.socket() as sock:
+            sock.sendall(frame[:where] + value + frame[where + len(value) :])
+            assert ended(sock)
+
+
+def test_bulk_is_taken_only_where_it_belongs(tcp_house: House) -> None:
+    client = tcp_house.logged_in()
+    head = wire.encode_request(messages.Status(), client.session.request_id + 1, [b"bulk"])
+    client.stream.send([head, b"bulk"], deadline())
+    header = wire.decode_header(client.receive(64))
+    assert header.role is wire.Role.ERROR
+
+
+def test_half_frames_and_silent_connections_hold_no_thread(house: House) -> None:
+    half = wire.encode_request(messages.Hello(b"c" * 32, "", ()), 1)[:70]
+    with ExitStack() as stack:
+        for piece in [b"", half[:10], half] * (THREAD_COUNT_MAX // 2):
+            sock = stack.enter_context(house.socket())
+            sock.sendall(piece)
+        client = house.logged_in()
+        client.make_vault()
+        client.keep(share_key(0), b"body")
+
+
+def test_a_frame_may_come_byte_by_byte(tcp_house: House) -> None:
+    frame = wire.encode_request(messages.Hello(b"c" * 32, "", ()), 1)
+    with tcp_house.socket() as sock:
+        for byte in frame:
+            sock.sendall(bytes((byte,)))
+        assert sock.recv(4) == b"DFSw"
+
+
+def test_idle_connections_cost_no_threads(tcp_house: House) -> None:
+    tcp_house.logged_in()
+    before = threading.active_count()
+    clients = [tcp_house.logged_in() for _ in range(THREAD_COUNT_MAX + 50)]
+    assert threading.active_count() <= before + THREAD_COUNT_MAX
+    for client in clients:
+        client.ask(messages.Ping())
+
+
+def test_too_many_connections_are_refused_at_once(tmp_path: Path) -> None:
+    with closing(House(tmp_path, plain(tmp_path), connection_count_max=2)) as house:
+        house.logged_in()
+        house.logged_in()
+        with house.socket() as sock:
+            assert ended(sock)
+        house.clients[0].stream.close()
+        eventually(lambda: answers(house))
+
+
+def answers(house: House) -> bool:
+    try:
+        house.logged_in().ask(messages.Ping())
+    except UnreachableError:
+        return False
+    return True
+
+
+def eventually(claim: Callable[[], bool]) -> None:
+    """Try until it holds: what another process notices at its own time."""
+    end_s = deadline()
+    while not claim():
+        assert time.monotonic() < end_s
+
+
+# --- Many at once -------------------------------------------------------------------------------------------
+
+
+def test_concurrent_writes_share_transactions(tcp_house: House) -> None:
+    count = 24
+    clients = [tcp_house.logged_in() for _ in range(count)]
+    vault = tcp_house.store.vault("ines", create=False)
+    transact, transacted, gate = vault.transact, [], threading.Event()
+
+    def held_up(work: Callable[[Any], Any]) -> Any:
+        transacted.append(work)
+        assert gate.wait(10)
+        return transact(work)
+
+    vault.transact = held_up  # type: ignore[method-assign]
+    with ThreadPoolExecutor(count) as pool:
+        kept = [pool.submit(clients[0].keep, share_key(0), b"body")]
+        eventually(lambda: len(transacted) == 1)
+        kept += [pool.submit(clients[i].keep, share_key(i), b"body") for i in range(1, count)]
+        queue = tcp_house.server._house._vaults["ines"][1]
+        eventually(lambda: len(queue._waiting) == count - 1)
+        gate.set()
+        for future in kept:
+            future.result(10)
+    assert len(transacted) == 2
+    assert all(clients[0].ask(messages.Has(tuple(share_key(i) for i in range(count))))[0].held)
+
+
+def test_more_uploads_than_buffers_take_turns(tcp_house: House) -> None:
+    body = bytes(limits.SHARE_SIZE_MAX)
+    clients = [tcp_house.logged_in() for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        kept = [pool.submit(client.keep, share_key(i), body) for i, client in enumerate(clients)]
+        for future in kept:
+            future.result(20)
+    assert tcp_house.server._buffers._size <= limits.BULK_POOL_SIZE
+
+
+def test_more_busy_clients_than_threads_are_all_served(tcp_house: House) -> None:
+    count = THREAD_COUNT_MAX + 8
+    clients = [tcp_house.logged_in() for _ in range(count)]
+    barrier = threading.Barrier(count)
+
+    def work(client: Client) -> None:
+        for _ in range(5):
+            barrier.wait(10)  # nobody gets ahead: whoever starves holds up everybody
+            client.ask(messages.Status())
+
+    with ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(work, client) for client in clients]:
+            future.result(20)
+
+
+# --- The end ------------------------------------------------------------------------------------------------
+
+
+def test_stop_leaves_no_thread_and_ends_every_connection(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with closing(House(tmp_path, plain(tmp_path))) as house:
+        client = house.logged_in()
+        client.make_vault()
+        half = house.connect()
+        half.stream.send([b"DFSw"], deadline())
+        assert not house.server.wait(0)
+        started_s = time.monotonic()
+        house.server.stop(5)
+        assert time.monotonic() - started_s < 2
+        assert house.server.wait(0)
+        house.server.stop(5)
+        assert set(threading.enumerate()) <= before
+        for open_client in (client, half):
+            with pytest.raises(UnreachableError):
+                open_client.receive(1)
+        with pytest.raises(UnreachableError):
+            house.connect()
+
+
+def test_stop_finishes_the_request_that_runs(tmp_path: Path) -> None:
+    with closing(House(tmp_path, plain(tmp_path))) as house, ThreadPoolExecutor(2) as pool:
+        client = house.logged_in()
+        vault = house.store.vault("ines", create=False)
+        transact, begun, gate = vault.transact, threading.Event(), threading.Event()
+
+        def held_up(work: Callable[[Any], Any]) -> Any:
+            begun.set()
+            assert gate.wait(10)
+            return transact(work)
+
+        vault.transact = held_up  # type: ignore[method-assign]
+        kept = pool.submit(client.keep, share_key(0), b"body")
+        assert begun.wait(10)
+        stopped = pool.submit(house.server.stop, 10)
+        eventually(lambda: house.server._crew._closed)
+        assert not stopped.done()
+        gate.set()
+        kept.result(10)
+        stopped.result(10)
+
+
+def test_an_address_in_use_is_named(tcp_house: House, tmp_path: Path) -> None:
+    options = evolve(tcp_house.server._options, address=tcp_house.server.address)
+    with pytest.raises(BusyError):
+        Server(options).start()
+
+
+# --- Housekeeping -------------------------------------------------------------------------------------------
+
+
+def test_what_nobody_claims_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dfs.core.server.TIDY_S", 0.01)
+    with closing(House(tmp_path, plain(tmp_path))) as house:
+        client = house.logged_in()
+        client.keep(share_key(0), b"body")
+        (vault,) = house.server._house.vaults
+        assert vault.store.view(lambda view: view.missing([share_key(0)])) == []
+        vault.store.transact(lambda transaction: transaction.unpin(float("inf")))
+        vault.collectable = True
+        eventually(lambda: vault.store.view(lambda view: view.missing([share_key(0)])) == [share_key(0)])
+
+
+# --- Streams and listeners without a descriptor -------------------------------------------------------------
+
+
+class Hidden:
+    """A stream, listener or transport that shows no descriptor."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def fileno(self) -> int:
+        return -1
+
+    def accept(self, deadline_s: float) -> Stream:
+        return cast("Stream", Hidden(self._inner.accept(deadline_s)))
+
+    def listen(self, address: str) -> Listener:
+        return cast("Listener", Hidden(self._inner.listen(address)))
+
+
+def test_streams_without_a_descriptor_have_a_thread_of_their_own(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    house = House(tmp_path, cast("Transport", Hidden(plain(tmp_path))))
+    client = house.logged_in()
+    client.make_vault()
+    client.keep(share_key(0), b"body")
+    assert client.ask(messages.Fetch((share_key(0),)))[1] == b"body"
+    house.close()
+    assert set(threading.enumerate()) <= before
