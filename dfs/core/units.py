@@ -1,0 +1,107 @@
+"""Sizes, durations, rates and addresses as people write them.
+
+Every function raises ConfigError with a bare reason; the caller knows which key, flag or line it was about.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from dfs.core.errors import ConfigError
+
+SIZE_MAX: Final = (1 << 63) - 1  # bytes; what SQLite and the file system can count
+DURATION_S_MAX: Final = 366 * 86400.0
+PORT_MAX: Final = 65535
+
+SIZES: Final[Mapping[str, int]] = {
+    unit: 1 << (10 * power) for power, unit in enumerate(("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
+}
+# In milliseconds, so that every unit is a whole number.
+DURATIONS: Final[Mapping[str, int]] = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+# The digits are bounded before int() sees them.
+QUANTITY: Final = r"([0-9]{1,18})(?:\.([0-9]{1,9}))?[ \t]*([A-Za-z]+)"
+ADDRESS: Final = r"(?:\[([^\[\]]*)\]|([^ \t:\[\]]+))(?::|[ \t]+)([0-9]+)"
+
+
+def _quantity(text: str, units: Mapping[str, int], expected: str) -> int:
+    match = re.fullmatch(QUANTITY, text.strip(" \t"))
+    if match is None or match[3] not in units:
+        raise ConfigError(f"expected {expected}")
+    unit = units[match[3]]
+    billionths = int((match[2] or "").ljust(9, "0"))
+    return int(match[1]) * unit + billionths * unit // 1_000_000_000
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size such as ``4 MiB``.
+
+    Raises: ConfigError: it is none, or too large.
+    """
+    size = _quantity(text, SIZES, "a size such as '4 MiB' (B, KiB, MiB, GiB, TiB, PiB)")
+    if size > SIZE_MAX:
+        raise ConfigError("the size is too large")
+    return size
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a duration such as ``1 s``: more than none, a year at most.
+
+    Raises: ConfigError: it is none, or out of range.
+    """
+    seconds = _quantity(text, DURATIONS, "a duration such as '1 s' (ms, s, min, h, d)") / 1000
+    if not 0.0 < seconds <= DURATION_S_MAX:
+        raise ConfigError("the duration is out of range: more than 0, at most 366 d")
+    return seconds
+
+
+def parse_rate(text: str) -> int:
+    """Return the bytes a second of a rate such as ``10 MiB/s``.
+
+    Raises: ConfigError: it is none, or out of range.
+    """
+    expected = "a rate such as '10 MiB/s'"
+    amount, slash, per = text.rpartition("/")
+    if not slash or per.strip(" \t") != "s":
+        raise ConfigError(f"expected {expected}")
+    rate = _quantity(amount, SIZES, expected)
+    if not 0 < rate <= SIZE_MAX:
+        raise ConfigError("the rate is out of range")
+    return rate
+
+
+def split_address(text: str, *, port_min: int = 1) -> tuple[str, int]:
+    """Return name and port of ``name:port`` or ``name port``; an IPv6 number loses its brackets here.
+
+    Raises: ConfigError: it is no address, or the port is not in ``port_min``..65535.
+    """
+    match = re.fullmatch(ADDRESS, text)
+    if match is None or not text.replace("\t", " ").isprintable():
+        raise ConfigError(no_address(text))
+    if match[1] is not None:
+        _check_ipv6(match[1])
+    port = match[3].lstrip("0") or "0"
+    if len(port) > len(str(PORT_MAX)) or not port_min <= int(port) <= PORT_MAX:
+        raise ConfigError(f"port {match[3]} out of range")
+    return match[1] or match[2], int(port)
+
+
+def no_address(text: str) -> str:
+    """Return the reason why a text is no address, fit for a terminal."""
+    shown = text if text.isprintable() else ascii(text)[1:-1]
+    brackets = ", IPv6 needs brackets" if text.count(":") > 1 and "[" not in text else ""
+    return f"expected host:port, got '{shown}'{brackets}"
+
+
+def _check_ipv6(text: str) -> None:
+    import ipaddress  # only a bracket needs it, and every command imports this file
+
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        raise ConfigError(f"'[{text}]' is no IPv6 address") from None
+
+
+def join_address(machine: str, port: int) -> str:
+    """Return ``machine:port``, an IPv6 number in brackets: the one way dfs writes an address."""
+    return f"[{machine}]:{port}" if ":" in machine else f"{machine}:{port}"
