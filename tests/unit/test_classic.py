@@ -23,6 +23,7 @@ from dfs.core.errors import ConfigError
 
 KEY = bytes(range(32))
 KEY_TEXT = "ed25519:" + b64encode(KEY).decode()
+MISSPELT = b"Pasword"  # codespell:ignore pasword
 NODE = b"Server DFS1 127.0.0.1:7771\n"
 
 # The table of the specification: one file with all its node lines, in its order, and every kind of line end.
@@ -101,9 +102,9 @@ def test_several_users_in_their_order_and_none_at_all() -> None:
         (b"Server", "server line without host:port"),
         (b"2001:db8::5:7004", "not understood, IPv6 needs brackets"),
         (b"[nas]:7004", "'[nas]' is no IPv6 address"),
-        (b"Pasword hunter2", "not understood: 'Pasword', did you mean 'Password'?"),
-        (b"Pasword: hunter2", "not understood: 'Pasword:', did you mean 'Password'?"),
-        (b"Pasword=hunter2", "not understood: 'Pasword=', did you mean 'Password'?"),
+        (MISSPELT + b" hunter2", f"not understood: '{MISSPELT.decode()}', did you mean 'Password'?"),
+        (MISSPELT + b": hunter2", f"not understood: '{MISSPELT.decode()}:', did you mean 'Password'?"),
+        (MISSPELT + b"=hunter2", f"not understood: '{MISSPELT.decode()}=', did you mean 'Password'?"),
         (b"colour: green", "not understood: 'colour:'"),
         (b"hunter2", "not understood"),
         (b"!hunter2 x", "not understood"),

@@ -245,7 +245,7 @@ cipher = "xor"
 memory = 64
 [[node]]
 name = "a"
-adress = "a:1"
+addrezz = "a:1"
 [[node]]
 name = "A"
 address = "b:70000"
@@ -263,7 +263,7 @@ address = "c:1"
         "c.toml:8: key 'geometry.cipher' is not known; 'cipher' belongs above the first section",
         "c.toml:10: key 'kdf.memory': expected a size such as '4 MiB' (B, KiB, MiB, GiB, TiB, PiB)",
         "c.toml:11: key 'node.address' is required",
-        "c.toml:13: key 'node.adress' is not known; did you mean 'node.address'?",
+        "c.toml:13: key 'node.addrezz' is not known; did you mean 'node.address'?",
         "c.toml:16: key 'node.address': port 70000 out of range",
     ]
 
