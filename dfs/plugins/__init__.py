@@ -1,0 +1,46 @@
+"""The table of the plugins that come with dfs: hook -> name -> (module, summary). It imports none of them."""
+
+from collections.abc import Mapping
+from typing import Final
+
+BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "dfs_transports": {
+        "tls": ("dfs.plugins.tls", "TLS 1.3 with pinned certificates, the default"),
+        "tcp": ("dfs.plugins.tcp", "plain TCP, for trusted networks"),
+        "memory": ("dfs.plugins.memory_transport", "inside one process, for tests"),
+    },
+    "dfs_ciphers": {
+        "aes-gcm": ("dfs.plugins.aes_gcm", "AES-256-GCM, the default"),
+        "chacha20-poly1305": (
+            "dfs.plugins.chacha20_poly1305",
+            "ChaCha20-Poly1305, quick without AES instructions",
+        ),
+        "xor": ("dfs.plugins.xor", "toy XOR, NOT secure, needs allow_insecure"),
+    },
+    "dfs_compressors": {
+        "zstd": ("dfs.plugins.zstd", "Zstandard, level 1, the default"),
+        "none": ("dfs.plugins.none", "no compression"),
+    },
+    "dfs_codes": {
+        "reed-solomon": ("dfs.plugins.reed_solomon", "any k of n shares are enough, the default"),
+        "split": ("dfs.plugins.split", "n parts, each on two nodes, all needed"),
+        "replicate": ("dfs.plugins.replicate", "n whole copies, any one is enough"),
+    },
+    "dfs_placements": {
+        "rendezvous": ("dfs.plugins.rendezvous", "weighted, zone-aware hashing, the default"),
+        "ring": ("dfs.plugins.ring", "the original's ring, turned by an MD5"),
+    },
+    "dfs_chunkers": {
+        "fixed": ("dfs.plugins.fixed", "chunks of one size, 4 MiB, the default"),
+    },
+    "dfs_stores": {
+        "volumes": ("dfs.plugins.volumes", "SQLite rows and append-only volume files"),
+        "memory": ("dfs.plugins.memory_store", "nothing survives the process; for tests"),
+    },
+    "dfs_commands": {
+        "demo": ("dfs.plugins.command_demo", "watch files survive dead nodes"),
+        "user": ("dfs.plugins.command_user", "add, list, convert and remove users of a node"),
+        "plugins": ("dfs.plugins.command_plugins", "list the plugins and say what is wrong with them"),
+        "version": ("dfs.plugins.command_version", "show the versions of dfs and what it runs on"),
+    },
+}
