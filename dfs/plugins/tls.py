@@ -295,4 +295,11 @@ def make(options: TransportOptions) -> Transport:
 @hookimpl
 def dfs_transports() -> Iterable[TransportPlugin]:
     """Declare it."""
-    return (TransportPlugin(needs_certificate=True, name=NAME, summary="TLS 1.3 with pinned certificates, the default", make=make),)
+    return (
+        TransportPlugin(
+            needs_certificate=True,
+            name=NAME,
+            summary="TLS 1.3 with pinned certificates, the default",
+            make=make,
+        ),
+    )
