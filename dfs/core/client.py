@@ -1,7 +1,7 @@
 """The client of one cluster: logs in to the nodes, opens (or makes) the vault, and runs operations on it."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from attrs import evolve, field, frozen
@@ -202,6 +202,10 @@ class Client:
         ratio = geometry.total / geometry.needed
         bound = int(limits.CLIENT_BUFFER_SIZE // (limits.CHUNK_SIZE * (2 + ratio)))
         return max(1, min(2 * core_count(), bound, self._options.jobs or bound))
+
+    def all_links(self) -> Iterator[Link]:
+        """Yield the links to all nodes of the conf, in its order."""
+        return (link for _, link in self._places)
 
     def slots(self) -> list[Slot]:
         """Return fresh chunk buffers, one a worker."""

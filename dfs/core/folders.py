@@ -179,6 +179,20 @@ def list_folder(vault: Vault, path: str) -> Operation[list[Listed]]:
     return sorted(listed, key=lambda item: item.entry.path.encode())
 
 
+def stat(vault: Vault, path: str) -> Operation[Listed]:
+    """Return one entry. Raises: NotFoundError, QuorumError."""
+    if not path:
+        root = Entry("", EntryKind.FOLDER, Version(b""))
+        return Listed(root, Health.COMPLETE, len(vault.counted), vault.roster.group_size, stale=False)
+    key = register_key(vault.keys, path)
+    found = (yield from read_registers(vault, [key], wait_all=True))[key]
+    if found.entry is None and found.stale:
+        raise QuorumError(f"cannot say whether {printable(path)} exists: too few nodes answer")
+    if found.entry is None:
+        raise NotFoundError(f"{printable(path)} does not exist")
+    return _listed(vault, vault.group(key.directory), found)
+
+
 def _page(
     vault: Vault, group: Group, directory: DirectoryId, after: bytes
 ) -> Operation[tuple[list[Found], bytes, bool]]:

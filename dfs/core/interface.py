@@ -583,9 +583,10 @@ class FormatPlugin(Plugin):
 
 @frozen(kw_only=True)
 class TransportPlugin(Plugin):
-    """Declares a transport."""
+    """Declares a transport. ``needs_certificate``: a node without one makes its own at the first start."""
 
     make: Callable[[TransportOptions], Transport] = field(validator=is_callable())
+    needs_certificate: bool = False
 
 
 @frozen(kw_only=True)

@@ -61,7 +61,12 @@ def make(options: CodeOptions) -> Code:
     return Replicate(geometry)
 
 
+def fit(geometry: Geometry) -> Geometry:
+    """Return 1 of n: any copy is enough."""
+    return Geometry(1, geometry.total)
+
+
 @hookimpl
 def dfs_codes() -> Iterable[CodePlugin]:
     """Declare replicate."""
-    return (CodePlugin(name=NAME, summary="n whole copies, any one is enough", make=make),)
+    return (CodePlugin(name=NAME, summary="n whole copies, any one is enough", make=make, fit=fit),)

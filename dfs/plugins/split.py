@@ -62,7 +62,12 @@ def make(options: CodeOptions) -> Code:
     return Split(geometry)
 
 
+def fit(geometry: Geometry) -> Geometry:
+    """Return n of n: all parts are needed."""
+    return Geometry(geometry.total, geometry.total)
+
+
 @hookimpl
 def dfs_codes() -> Iterable[CodePlugin]:
     """Declare split."""
-    return (CodePlugin(name=NAME, summary="n parts, each on two nodes, all needed", make=make),)
+    return (CodePlugin(name=NAME, summary="n parts, each on two nodes, all needed", make=make, fit=fit),)

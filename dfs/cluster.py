@@ -1,0 +1,397 @@
+"""The public Python API of dfs, and the place where plugins, conf and shell are joined.
+
+`open_cluster` returns a `Cluster`: one user's vault on a set of nodes. The command line has no logic of its own.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Protocol, Self, TypeVar
+
+from attrs import frozen
+
+import dfs
+from dfs.core import folders, getting, limits, putting
+from dfs.core.client import Client, ClientOptions, Opened, Place
+from dfs.core.conf import apply_environment, parse_client
+from dfs.core.credentials import KnownNodes, LoginSecret, kdf_of
+from dfs.core.effects import Operation
+from dfs.core.env import RealEnv
+from dfs.core.errors import ConfigError, DfsError, NoConfError
+from dfs.core.folders import Listed
+from dfs.core.getting import GetItem, Got, Sink
+from dfs.core.interface import Transport, TransportOptions
+from dfs.core.link import Link, Trust
+from dfs.core.local import FileContent, FileSink, StreamContent, StreamSink
+from dfs.core.paths import canonical
+from dfs.core.putting import Content, Making, Put, PutItem
+from dfs.core.registry import Registry
+from dfs.core.settings import ClientConf, Conf
+from dfs.core.types import Entry, EntryKind, Outcome, Version
+from dfs.plugins import BUILTIN
+
+T = TypeVar("T")
+BATCH_COUNT: Final = 400  # files stored or fetched by one operation
+BATCH_SIZE: Final = 64 * limits.MIB
+
+
+class Progress(Protocol):
+    """Called with bytes done, from one thread."""
+
+    def __call__(self, size: int, /) -> object:
+        """So many more plain bytes are stored or fetched."""
+
+
+def _ignore(_size: int, /) -> None:
+    """Take progress nobody watches."""
+
+
+@frozen
+class NodeTraffic:
+    """What went to and from a node since the cluster was opened; sizes in bytes on the wire."""
+
+    name: str
+    address: str
+    sent_size: int
+    received_size: int
+    request_count: int
+    down: str  # why it is left out, "" while it is used
+
+
+@frozen
+class Upload:
+    """A file to store: its content and remote path."""
+
+    content: Content
+    path: str
+
+
+@frozen
+class Download:
+    """A file to fetch. ``local``: where to, with "/" in its place; ``clobber``: an existing file is replaced."""
+
+    path: str
+    local: str
+    clobber: bool = True
+
+
+def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder for what the client remembers (known nodes, history)."""
+    if os.name == "posix":
+        base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        return Path(base) / "dfs"
+    import platformdirs  # noqa: PLC0415 - only where there is no XDG
+
+    return Path(platformdirs.user_state_dir("dfs", appauthor=False))
+
+
+def conf_candidates(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Return where a client conf is looked for, in order."""
+    config = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return [
+        Path("dfc.conf"),
+        Path.home() / "dfc.conf",
+        Path("dfs.toml"),
+        config / "dfs" / "config.toml",
+        Path("/etc/dfs/config.toml"),
+    ]
+
+
+def read_conf(path: str) -> bytes:
+    """Return the bytes of a conf file. Raises: ConfigError: it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", file=path) from None
+
+
+def load_conf(path: str | None = None, environ: Mapping[str, str] = os.environ) -> ClientConf:
+    """Return the client conf of a file, or of the first that is found, with the environment applied.
+
+    Raises:
+        NoConfError: none is found. ConfigError: it is faulty.
+    """
+    if path is None:
+        path = next((str(place) for place in conf_candidates(environ) if place.is_file()), None)
+    if path is None:
+        raise NoConfError(f"no conf found ({', '.join(map(str, conf_candidates(environ)))})")
+    return apply_environment(parse_client(read_conf(path), path), environ)
+
+
+def open_cluster(
+    conf: ClientConf | str | None = None, *, registry: Registry | None = None, state: Path | None = None
+) -> "Cluster":
+    """Log in and open the vault of a conf (a path, or None to look for one), making the vault if it is new.
+
+    Raises:
+        ConfigError, LoginError, NotInitialisedError, QuorumError, PeerIdentityError.
+    """
+    settings = conf if isinstance(conf, ClientConf) else load_conf(conf)
+    client = Client(client_options(settings, registry or make_registry(settings), state or state_folder()))
+    try:
+        return Cluster(client, client.open(), settings)
+    except BaseException:
+        client.close()
+        raise
+
+
+def make_registry(conf: Conf) -> Registry:
+    """Return the registry with the built-in plugins and what the conf allows."""
+    return Registry(BUILTIN, conf.plugins_allow, conf.plugins_block)
+
+
+def client_options(conf: ClientConf, registry: Registry, state: Path) -> ClientOptions:
+    """Return what a client of a conf is made of. Raises: ConfigError, NoPasswordError, SecretFileError."""
+    user = conf.user or _system_user()
+    known = KnownNodes(state / "known_nodes")
+    pins = {**known.load(), **{node.address: node.certificate for node in conf.nodes if node.certificate}}
+    if conf.ca:
+        pins = {}
+    names = {node.transport or conf.transport for node in conf.nodes}
+    transports = {name: _transport(conf, registry, name, pins) for name in names}
+    return ClientOptions(
+        places=[
+            Place(node.name, node.address, transports[node.transport or conf.transport], node.weight, node.zone)
+            for node in conf.nodes
+        ],
+        realm=conf.realm,
+        user=user,
+        kdf=kdf_of(conf),
+        secret=LoginSecret(conf, user),
+        trust=Trust(pins, conf.trust == "first-use" or bool(conf.ca), partial(_learn, known, pins, bool(conf.ca))),
+        env=RealEnv(),
+        registry=registry,
+        version=dfs.__version__,
+        sections=conf.plugins,
+        allow_insecure=conf.allow_insecure,
+        geometry_needed=conf.geometry_needed,
+        geometry_total=conf.geometry_total,
+        recipe={
+            "cipher": conf.cipher,
+            "compressor": conf.compressor,
+            "code": conf.code,
+            "placement": conf.placement,
+            "chunker": conf.chunker,
+        },
+        jobs=conf.jobs,
+        connect_timeout_s=conf.connect_timeout,
+        request_timeout_s=conf.request_timeout,
+    )
+
+
+def _transport(conf: ClientConf, registry: Registry, name: str, pins: Mapping[str, bytes]) -> Transport:
+    plugin = registry.get("dfs_transports", name).plugin
+    return plugin.make(
+        TransportOptions(
+            values=conf.plugins.get(name, {}),
+            certificate_path=conf.client_certificate,
+            key_path=conf.client_key,
+            ca_path=conf.ca,
+            pins=pins,
+        )
+    )
+
+
+def _learn(known: KnownNodes, pins: dict[str, bytes], by_authority: bool, address: str, digest: bytes) -> None:  # noqa: FBT001
+    if not by_authority and address not in pins:
+        pins[address] = digest
+        known.learn(address, digest)
+
+
+def _system_user() -> str:
+    import getpass  # noqa: PLC0415 - only without a user in the conf
+
+    return getpass.getuser()
+
+
+class Cluster:
+    """One user's vault, open. A context manager; one command at a time.
+
+    Paths are remote paths with "/"; the root is "". Batches end as a list with an `Outcome` or `Got` or the error of
+    each file, in order; single-file methods raise.
+    """
+
+    def __init__(self, client: Client, opened: Opened, conf: ClientConf) -> None:
+        self._client: Final = client
+        self._vault: Final = opened.vault
+        self.conf: Final = conf
+        self.made: Final = opened.made
+        self.notes: Final = opened.notes
+        self.node_names: Final = dict(opened.vault.names)
+        self._making: Making | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all connections."""
+        self._client.close()
+
+    # Files
+
+    def put_files(
+        self,
+        uploads: Sequence[Upload],
+        *,
+        if_version: Version | None = None,
+        if_absent: bool = False,
+        allow_degraded: bool = False,
+        progress: Progress = _ignore,
+    ) -> list[Put]:
+        """Store files; folders on the way are made. Raises: QuorumError, ConfigError; what ended before stays."""
+        making = self._made(allow_degraded=allow_degraded, progress=progress)
+        outcomes: list[Put] = []
+        for batch in _batches(uploads):
+            items = [
+                PutItem(canonical(upload.path), upload.content, self._fresh(), if_version, if_absent) for upload in batch
+            ]
+            outcomes.extend(self._client.run(putting.put_files(self._vault, items, making)))
+            for upload in batch:
+                getattr(upload.content, "close", _nothing)()
+        return outcomes
+
+    def put(
+        self, path: str, source: str | BinaryIO, *, if_version: Version | None = None, if_absent: bool = False,
+        allow_degraded: bool = False, progress: Progress = _ignore,
+    ) -> Outcome:
+        """Store one file from a local path or an open binary stream. Raises: DfsError."""
+        content: Content
+        if isinstance(source, str):
+            content = FileContent(source)
+        else:
+            content = StreamContent(source, int(RealEnv().wall_s() * 1e9))
+        (outcome,) = self.put_files(
+            [Upload(content, path)],
+            if_version=if_version, if_absent=if_absent, allow_degraded=allow_degraded, progress=progress,
+        )
+        if isinstance(outcome, DfsError):
+            raise outcome
+        return outcome
+
+    def get_files(self, downloads: Sequence[Download], *, progress: Progress = _ignore) -> list[Got | DfsError]:
+        """Fetch files; each appears at its place only whole and verified. Raises: QuorumError."""
+        results: list[Got | DfsError] = []
+        for first in range(0, len(downloads), BATCH_COUNT):
+            items = [
+                GetItem(canonical(download.path), partial(_file_sink, download))
+                for download in downloads[first : first + BATCH_COUNT]
+            ]
+            results.extend(self._client.run(getting.get_files(self._vault, items, self._client.slots(), progress)))
+        return results
+
+    def get(self, path: str, target: str | BinaryIO, *, clobber: bool = True, progress: Progress = _ignore) -> Got:
+        """Fetch one file to a local path or into an open binary stream. Raises: DfsError."""
+        slots = self._client.slots()
+        if isinstance(target, str):
+            item = GetItem(canonical(path), partial(_file_sink, Download(path, target, clobber)))
+        else:
+            item = GetItem(canonical(path), partial(_stream_sink, target))
+            slots = slots[:1]  # one slot: the chunks come in order
+        (got,) = self._client.run(getting.get_files(self._vault, [item], slots, progress))
+        if isinstance(got, DfsError):
+            raise got
+        return got
+
+    # Names
+
+    def ls(self, path: str = "") -> list[Listed]:
+        """Return the entries of a folder, sorted by name. Raises: NotFoundError, ConflictError, QuorumError."""
+        return self._run(folders.list_folder(self._vault, canonical(path)))
+
+    def walk(self, path: str = "") -> list[Listed]:
+        """Return everything below a folder, folders before what is in them."""
+        return self._run(folders.walk(self._vault, canonical(path)))
+
+    def stat(self, path: str) -> Listed:
+        """Return one entry. Raises: NotFoundError, QuorumError."""
+        return self._run(folders.stat(self._vault, canonical(path)))
+
+    def mkdir(self, path: str, *, existing_is_fine: bool = False) -> None:
+        """Make a folder and those above it. Raises: ConflictError: it is there already."""
+        wanted = canonical(path)
+        if not wanted:
+            raise ConfigError("the root folder is always there")
+        self._run(folders.make_folder(self._vault, wanted, existing_is_fine=existing_is_fine))
+
+    def rm(self, path: str, *, recursive: bool = False, if_version: Version | None = None) -> list[str]:
+        """Remove a file, or with ``recursive`` a folder and all below it; returns the paths removed."""
+        wanted = canonical(path)
+        if recursive and (not wanted or self.stat(wanted).entry.kind is EntryKind.FOLDER):
+            return self._run(folders.remove_folder(self._vault, wanted))
+        if not wanted:
+            raise ConfigError("the root folder cannot be removed", next_step="Use rm -r to empty it.")
+        outcomes = self._run(
+            folders.remove_entries(self._vault, [wanted], kind=EntryKind.FILE, if_version=if_version)
+        )
+        outcome = outcomes[wanted]
+        if isinstance(outcome, DfsError):
+            raise outcome
+        return [wanted]
+
+    # Nodes
+
+    def traffic(self) -> list[NodeTraffic]:
+        """Return what went to and from each node of the conf."""
+        return [
+            NodeTraffic(
+                link.name,
+                link.address,
+                link.traffic.sent_size,
+                link.traffic.received_size,
+                link.traffic.request_count,
+                link.down.what if link.down is not None else "",
+            )
+            for link in self._links()
+        ]
+
+    @property
+    def geometry(self) -> tuple[int, int]:
+        """k and n of new files."""
+        geometry = self._client.stages(self._vault).recipe.geometry
+        return geometry.needed, geometry.total
+
+    def _links(self) -> Iterator[Link]:
+        return self._client.all_links()
+
+    def _run(self, operation: Operation[T]) -> T:
+        return self._client.run(operation)
+
+    def _fresh(self) -> Version:
+        return Version(os.urandom(limits.OPERATION_ID_SIZE))
+
+    def _made(self, *, allow_degraded: bool, progress: Callable[[int], object]) -> Making:
+        stages = self._client.stages(self._vault)
+        return Making(stages, self._client.plugins.chunker(), self._client.slots(), allow_degraded, progress)
+
+
+def _nothing() -> None:
+    """Close nothing."""
+
+
+def _file_sink(download: Download, _entry: Entry) -> Sink:
+    return FileSink(download.local, clobber=download.clobber)
+
+
+def _stream_sink(target: BinaryIO, _entry: Entry) -> Sink:
+    return StreamSink(target)
+
+
+def _batches(uploads: Sequence[Upload]) -> Iterator[list[Upload]]:
+    batch: list[Upload] = []
+    size = 0
+    for upload in uploads:
+        item_size = upload.content.size or 0
+        if batch and (len(batch) == BATCH_COUNT or size + item_size > BATCH_SIZE):
+            yield batch
+            batch, size = [], 0
+        batch.append(upload)
+        size += item_size
+    if batch:
+        yield batch

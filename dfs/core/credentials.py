@@ -1,0 +1,177 @@
+"""Where a client's secrets come from, and the certificates it has come to know.
+
+A password never comes from argv or the environment. Files with secrets must be the user's own and closed to others.
+"""
+
+import contextlib
+import os
+import stat
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from dfs.core import limits
+from dfs.core.errors import ConfigError, DfsError, NoPasswordError, SecretFileError
+from dfs.core.keys import KEY_FILE, SECRET_SIZE, KdfParameters, LoginKeys, login_keys, password_secret
+from dfs.core.settings import ClientConf
+
+KEY_PREFIX: Final = "dfs-key-1 "
+COMMAND_TIMEOUT_S: Final = 30.0
+
+
+def secret_file(path: str) -> bytes:
+    """Return the bytes of a file with a secret.
+
+    Raises:
+        SecretFileError: others can read it, or it belongs to somebody else. ConfigError: it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as opened:
+        status = os.fstat(opened.fileno())
+        if os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise SecretFileError(f"{path} can be read by others", next_step=f"Run: chmod 600 {path}")
+        if os.name == "posix" and status.st_uid not in {os.geteuid(), 0}:
+            raise SecretFileError(f"{path} belongs to another user", next_step="Make a copy that is yours, mode 0600.")
+        return opened.read(limits.CONF_SIZE_MAX)
+
+
+def _first_line(output: bytes) -> bytes:
+    return output.split(b"\n", 1)[0].removesuffix(b"\r")
+
+
+def _from_command(command: tuple[str, ...]) -> bytes:
+    try:
+        ended = subprocess.run(  # noqa: S603 - the user's own command, no shell
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=COMMAND_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"took more than {COMMAND_TIMEOUT_S:.0f} s"
+        raise NoPasswordError(f"password_command {command[0]}: {reason}") from None
+    if ended.returncode:
+        raise NoPasswordError(f"password_command {command[0]} ended with status {ended.returncode}")
+    return _first_line(ended.stdout)
+
+
+def _from_terminal(user: str) -> bytes:
+    import getpass  # noqa: PLC0415 - only for a prompt
+
+    try:
+        with open("/dev/tty", "r+b", buffering=0):
+            pass
+    except OSError:
+        raise NoPasswordError(f"no password for {user} and no terminal to ask on") from None
+    return getpass.getpass(f"Password of {user}: ").encode()
+
+
+def key_file_secret(path: str) -> bytes:
+    """Return the 32 random bytes of a key file. Raises: SecretFileError, ConfigError."""
+    text = secret_file(path).decode("ascii", "replace").strip()
+    try:
+        secret = bytes.fromhex(text.removeprefix(KEY_PREFIX)) if text.startswith(KEY_PREFIX) else b""
+    except ValueError:
+        secret = b""
+    if len(secret) != SECRET_SIZE:
+        raise ConfigError(f"{path} is not a dfs key file", next_step="Make one: dfs key new.")
+    return secret
+
+
+def kdf_of(conf: ClientConf) -> KdfParameters:
+    """Return the derivation a conf asks for; none with a key file."""
+    return KEY_FILE if conf.key_file else KdfParameters(conf.kdf_memory, conf.kdf_passes, conf.kdf_lanes)
+
+
+def password_of(conf: ClientConf, user: str, ask: Callable[[str], bytes] = _from_terminal) -> bytes:
+    """Return the password of a conf's user, from the conf's source or the terminal.
+
+    Raises:
+        NoPasswordError: there is none to be had. SecretFileError, ConfigError.
+    """
+    if conf.password is not None:
+        return conf.password.encode()
+    if conf.password_file:
+        return _first_line(secret_file(conf.password_file))
+    if conf.password_command:
+        return _from_command(conf.password_command)
+    return ask(user)
+
+
+class LoginSecret:
+    """The login keys of a conf, derived on a thread while the client connects; call it to wait for them."""
+
+    def __init__(self, conf: ClientConf, user: str) -> None:
+        self._derived = threading.Event()
+        self._keys: LoginKeys | None = None
+        self._error: DfsError | None = None
+        material = key_file_secret(conf.key_file) if conf.key_file else password_of(conf, user)
+        realm, kdf = conf.realm, kdf_of(conf)
+
+        def derive() -> None:
+            try:
+                secret = material if kdf == KEY_FILE else password_secret(material, realm, user, kdf)
+                self._keys = login_keys(secret)
+            except (MemoryError, ValueError) as error:
+                self._error = ConfigError(f"the password cannot be derived: {error}")
+            finally:
+                self._derived.set()
+
+        threading.Thread(target=derive, name="derive", daemon=True).start()
+
+    def __call__(self) -> LoginKeys:
+        """Return the keys, waiting for them if need be."""
+        self._derived.wait()
+        if self._keys is None:
+            raise self._error or DfsError("the login keys could not be derived")
+        return self._keys
+
+
+class KnownNodes:
+    """The certificates of first use: one line ``address SHA256:hex`` a node, replaced atomically."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+
+    @property
+    def path(self) -> Path:
+        """Where they are kept."""
+        return self._path
+
+    def load(self) -> dict[str, bytes]:
+        """Return address -> digest; lines that are none are passed over."""
+        known: dict[str, bytes] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for line in self._path.read_text("utf-8").splitlines():
+                address, _, digest = line.partition(" SHA256:")
+                with contextlib.suppress(ValueError):
+                    known[address] = bytes.fromhex(digest)
+        return known
+
+    def learn(self, address: str, digest: bytes) -> None:
+        """Keep a certificate. Two clients may do so at once: each reads again and replaces the whole file."""
+        self._change(address, digest)
+
+    def forget(self, address: str) -> None:
+        """Drop what is known of an address."""
+        self._change(address, None)
+
+    def _change(self, address: str, digest: bytes | None) -> None:
+        import fcntl  # noqa: PLC0415 - only on systems that have it
+
+        with self._lock:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self._path.with_suffix(".lock").open("w") as guard:
+                fcntl.flock(guard, fcntl.LOCK_EX)
+                known = self.load()
+                if digest is None:
+                    known.pop(address, None)
+                else:
+                    known[address] = digest
+                text = "".join(f"{place} SHA256:{value.hex()}\n" for place, value in sorted(known.items()))
+                temporary = self._path.with_suffix(".new")
+                temporary.write_text(text, "utf-8")
+                temporary.replace(self._path)

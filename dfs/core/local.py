@@ -1,0 +1,229 @@
+"""Local files: what PUT reads, what GET writes, and trees of both.
+
+A file that arrives is written to a temporary name beside its place and renamed when all of it is verified and on
+disk; links are never followed while writing.
+"""
+
+import contextlib
+import hashlib
+import mmap
+import os
+import stat
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from dfs.core import limits
+from dfs.core.errors import ConfigError, ConflictError, DfsError, NotFoundError
+from dfs.core.paths import printable
+from dfs.core.types import Entry
+
+
+class LocalError(ConfigError):
+    """A local file cannot be read or written."""
+
+    next_default = "Check the path and its rights, then run it again."
+
+
+class FileContent:
+    """A regular file to store; opened when first read, so that thousands can be listed first."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            status = os.stat(path)  # noqa: PTH116 - a Path for each of thousands of files costs more than the call
+        except FileNotFoundError:
+            raise NotFoundError(f"{printable(path)}: File does not exist.", next_step="Check the name.") from None
+        except OSError as error:
+            raise LocalError(f"{printable(path)}: {error.strerror}") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise LocalError(f"{printable(path)}: not a regular file", next_step="Use -r for folders.")
+        if not os.access(path, os.R_OK):
+            raise LocalError(f"{printable(path)}: Permission denied")
+        self.size: int | None = status.st_size
+        self.mtime_ns = status.st_mtime_ns
+        self.mode = stat.S_IMODE(status.st_mode)
+        self._descriptor: int | None = None
+        self._lock = threading.Lock()
+
+    def _opened(self) -> int:
+        with self._lock:
+            if self._descriptor is None:
+                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            return self._descriptor
+
+    def read_into(self, target: memoryview, offset: int) -> int:
+        """Fill ``target`` from ``offset``, less only at the end of the file."""
+        filled = 0
+        try:
+            descriptor = self._opened()
+            while filled < len(target):
+                count = os.preadv(descriptor, [target[filled:]], offset + filled)
+                if not count:
+                    break
+                filled += count
+        except OSError as error:
+            raise LocalError(f"{printable(self.path)}: {error.strerror}") from None
+        if self.size is not None and offset + filled >= self.size:
+            self.close_if_small()
+        return filled
+
+    def close_if_small(self) -> None:
+        """Let go of the descriptor of a file that one read has taken whole."""
+        if (self.size or 0) <= limits.CHUNK_SIZE:
+            self.close()
+
+    def md5(self) -> bytes:
+        """Return the MD5 of the whole file."""
+        hasher = hashlib.md5(usedforsecurity=False)
+        if self.size:
+            with mmap.mmap(self._opened(), self.size, access=mmap.ACCESS_READ) as mapped:
+                hasher.update(mapped)
+        return hasher.digest()
+
+    def close(self) -> None:
+        """Close the file; twice is fine."""
+        with self._lock:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+
+class StreamContent:
+    """A pipe or any open binary stream to store, read once from front to end."""
+
+    def __init__(self, stream: BinaryIO, mtime_ns: int) -> None:
+        self._stream = stream
+        self.size: int | None = None
+        self.mtime_ns = mtime_ns
+        self.mode = 0o600
+
+    def read_into(self, target: memoryview, _offset: int) -> int:
+        """Fill ``target`` with the next bytes, less only at the end."""
+        filled = 0
+        while filled < len(target):
+            read_into = getattr(self._stream, "readinto", None)
+            if read_into is not None:
+                count = read_into(target[filled:])
+            else:
+                piece = self._stream.read(len(target) - filled)
+                count = len(piece)
+                target[filled : filled + count] = piece
+            if not count:
+                break
+            filled += count
+        return filled
+
+    def md5(self) -> bytes:
+        """Refuse: it can be read only once."""
+        raise ConfigError("a placement by content cannot store a pipe", next_step="Store it from a file.")
+
+    def close(self) -> None:
+        """Leave the stream to its owner."""
+
+
+class FileSink:
+    """A local file on its way in: a temporary file beside its place, renamed at the end."""
+
+    def __init__(self, path: str, *, clobber: bool = True, times: bool = True) -> None:
+        self.path = path
+        self._times = times
+        try:
+            there = os.lstat(path)
+        except FileNotFoundError:
+            there = None
+        except OSError as error:
+            raise LocalError(f"{printable(path)}: {error.strerror}") from None
+        if there is not None and not clobber:
+            raise ConflictError(f"{printable(path)} exists already", next_step="Leave out --no-clobber to replace it.")
+        if there is not None and not stat.S_ISREG(there.st_mode):
+            raise ConflictError(f"{printable(path)} is in the way: not a regular file", next_step="Move it away.")
+        folder, name = os.path.split(path)
+        self._temporary = os.path.join(folder, f".{name[:40]}.{os.urandom(6).hex()}.part")  # noqa: PTH118 - as above
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            self._descriptor = os.open(self._temporary, flags, 0o600)
+        except OSError as error:
+            raise LocalError(f"{printable(path)}: {error.strerror}") from None
+
+    def write(self, offset: int, plain: memoryview) -> None:
+        """Write verified bytes at their place."""
+        written = 0
+        try:
+            while written < len(plain):
+                written += os.pwrite(self._descriptor, plain[written:], offset + written)
+        except OSError as error:
+            raise LocalError(f"{printable(self.path)}: {error.strerror}") from None
+
+    def finish(self, entry: Entry) -> None:
+        """Put the file in its place, with the mode and time it was stored with."""
+        try:
+            os.fchmod(self._descriptor, (entry.mode & 0o777) or 0o600)
+            if self._times:
+                os.utime(self._descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+            os.close(self._descriptor)
+            os.replace(self._temporary, self.path)  # noqa: PTH105 - as above
+        except OSError as error:
+            self.abandon()
+            raise LocalError(f"{printable(self.path)}: {error.strerror}") from None
+
+    def abandon(self) -> None:
+        """Leave no trace."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._temporary)  # noqa: PTH108 - as above
+
+
+class StreamSink:
+    """An open binary stream, written in order: chunks must come one after the other."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._position = 0
+
+    def write(self, offset: int, plain: memoryview) -> None:
+        """Write the next bytes."""
+        if offset != self._position:
+            raise DfsError("bytes for a stream came out of order")
+        self._stream.write(plain)
+        self._position += len(plain)
+
+    def finish(self, _entry: Entry) -> None:
+        """Flush."""
+        self._stream.flush()
+
+    def abandon(self) -> None:
+        """Nothing to undo: what was written was verified."""
+
+
+def excluded(relative: str, patterns: Sequence[str]) -> bool:
+    """Return whether a relative path, or its name, matches a glob."""
+    from fnmatch import fnmatch  # noqa: PLC0415 - only recursive commands need it
+
+    return any(fnmatch(relative, pattern) or fnmatch(Path(relative).name, pattern) for pattern in patterns)
+
+
+def tree(root: str, exclude: Sequence[str] = ()) -> Iterator[tuple[str, str, bool]]:
+    """Yield (local path, path relative to ``root`` with "/", is it a folder) of all files and folders below.
+
+    Links and special files are left out with a line on stderr: their meaning would not travel.
+    """
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        base = os.path.relpath(folder, root)
+        prefix = "" if base == os.curdir else base.replace(os.sep, "/") + "/"
+        linked = [name for name in folders if Path(folder, name).is_symlink()]
+        folders[:] = [name for name in folders if name not in linked and not excluded(prefix + name, exclude)]
+        for name in folders:
+            yield os.path.join(folder, name), prefix + name, True  # noqa: PTH118 - as above
+        for name in sorted([*files, *linked]):
+            path = os.path.join(folder, name)  # noqa: PTH118
+            if excluded(prefix + name, exclude):
+                continue
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                sys.stderr.write(f"{printable(path)}: left out, not a regular file\n")
+                continue
+            yield path, prefix + name, False
