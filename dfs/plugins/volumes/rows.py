@@ -1,0 +1,556 @@
+"""The rows of a vault in SQLite: the only truth about what is kept.
+
+`Rows` reads over one connection, `RowsTransaction` also writes; beginning, committing and everything about
+volume files is the vault's. Two habits keep common work cheap: tables that are normally empty (corrupt,
+owed) are looked at before anything is joined with them, and a stripe that may have lost its last claim or
+pin is noted in `suspects`, so that `collect` never walks all shares.
+"""
+
+import sqlite3
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import xxhash
+from attrs import define, field, frozen
+
+from dfs.core.api import (
+    NO_BALLOT,
+    Ballot,
+    Claim,
+    CorruptEntryError,
+    DirectoryId,
+    Geometry,
+    NameId,
+    RegisterKey,
+    RegisterRow,
+    ShareKey,
+    Staged,
+    StoreError,
+    StripeId,
+    invariant,
+)
+
+SCHEMA_VERSION: Final = 1
+
+# Small shares lie in `shares` itself, in the order they came; larger ones in a volume, then body is NULL.
+SCHEMA: Final = """
+CREATE TABLE own (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE floors (directory BLOB PRIMARY KEY, ballot BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE registers (
+    directory BLOB NOT NULL, name BLOB NOT NULL, promised BLOB NOT NULL, accepted BLOB NOT NULL,
+    value BLOB NOT NULL, digest BLOB NOT NULL, claim_set BLOB NOT NULL, confirmed BLOB NOT NULL,
+    safe INTEGER NOT NULL, claimed_count INTEGER NOT NULL, row_digest BLOB NOT NULL,
+    PRIMARY KEY (directory, name)) WITHOUT ROWID;
+CREATE TABLE shares (
+    row_id INTEGER PRIMARY KEY, stripe BLOB NOT NULL, share_index INTEGER NOT NULL, size INTEGER NOT NULL,
+    checksum BLOB NOT NULL, volume INTEGER, generation INTEGER, offset INTEGER, body BLOB,
+    UNIQUE (stripe, share_index));
+CREATE INDEX shares_by_place ON shares (volume, offset, size, generation) WHERE volume IS NOT NULL;
+CREATE TABLE corrupt (
+    stripe BLOB NOT NULL, share_index INTEGER NOT NULL, PRIMARY KEY (stripe, share_index)) WITHOUT ROWID;
+CREATE TABLE claims (
+    directory BLOB NOT NULL, name BLOB NOT NULL, ballot BLOB NOT NULL, position INTEGER NOT NULL,
+    stripe BLOB NOT NULL, rest BLOB NOT NULL, PRIMARY KEY (directory, name, ballot, position)) WITHOUT ROWID;
+CREATE INDEX claims_by_stripe ON claims (stripe);
+CREATE TABLE staged_claims (
+    claim_set BLOB NOT NULL, part_index INTEGER NOT NULL, until_s REAL NOT NULL, claims BLOB NOT NULL,
+    PRIMARY KEY (claim_set, part_index));
+CREATE TABLE owed (
+    directory BLOB NOT NULL, name BLOB NOT NULL, ballot BLOB NOT NULL, stripe BLOB NOT NULL,
+    share_index INTEGER NOT NULL, PRIMARY KEY (directory, name, ballot, stripe, share_index)) WITHOUT ROWID;
+CREATE INDEX owed_by_share ON owed (stripe, share_index);
+CREATE TABLE pins (stripe BLOB PRIMARY KEY, until_s REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX pins_by_end ON pins (until_s);
+CREATE TABLE suspects (stripe BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
+
+REGISTER_COLUMNS: Final = """
+SELECT name, promised, accepted, value, digest, claim_set, confirmed, safe, claimed_count, row_digest,
+    (SELECT COUNT(*) FROM owed AS o
+        WHERE o.directory = r.directory AND o.name = r.name AND o.ballot = r.accepted),
+    CASE WHEN EXISTS (SELECT 1 FROM corrupt) THEN
+        (SELECT COUNT(*) FROM corrupt WHERE stripe IN (SELECT stripe FROM claims AS c
+            WHERE c.directory = r.directory AND c.name = r.name AND c.ballot = r.accepted))
+    ELSE 0 END
+FROM registers AS r WHERE directory = ?"""
+REGISTER: Final = REGISTER_COLUMNS + " AND name = ?"
+REGISTERS: Final = REGISTER_COLUMNS + " AND name > ? ORDER BY name LIMIT ?"
+GOOD_SHARE: Final = """
+SELECT 1 FROM shares AS s WHERE stripe = ? AND share_index = ? AND NOT EXISTS (
+    SELECT 1 FROM corrupt AS c WHERE c.stripe = s.stripe AND c.share_index = s.share_index)"""
+KEEP: Final = """
+INSERT INTO shares (stripe, share_index, size, checksum, volume, generation, offset, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (stripe, share_index) DO NOTHING"""
+SUSPECT: Final = """
+INSERT OR IGNORE INTO suspects SELECT :stripe
+WHERE NOT EXISTS (SELECT 1 FROM pins WHERE stripe = :stripe)
+    AND NOT EXISTS (SELECT 1 FROM claims WHERE stripe = :stripe)"""
+CLEAR_SUSPECTS: Final = """
+DELETE FROM suspects WHERE EXISTS (SELECT 1 FROM pins AS p WHERE p.stripe = suspects.stripe)
+    OR EXISTS (SELECT 1 FROM claims AS c WHERE c.stripe = suspects.stripe)"""
+
+CLAIM_HEAD: Final = struct.Struct(">IBBBB")  # share size, k, n, bytes of the code's name, rows of nodes
+NODE_INDEX: Final = struct.Struct(">H")
+
+RegisterColumns = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, int, int, bytes, int, int]
+
+
+@frozen
+class Place:
+    """Where in a volume a share's bytes lie."""
+
+    volume: int
+    generation: int
+    offset: int
+    size: int
+
+
+@define(eq=False)
+class StagedShare:
+    """A verified share: its bytes in ``body`` or at ``place``. ``spent``: a row was committed for it."""
+
+    key: ShareKey
+    checksum: bytes
+    size: int
+    body: bytes | None = field(default=None, repr=False)
+    place: Place | None = None
+    spent: bool = False
+
+
+@frozen
+class ShareRow:
+    """A committed share; ``place`` None: ``body`` holds the bytes."""
+
+    size: int
+    checksum: bytes
+    body: bytes | None = field(repr=False)
+    place: Place | None
+    corrupt: bool
+
+
+@frozen
+class VolumeRows:
+    """What the rows say of one volume: shares, their bytes together, end of the last one, generation."""
+
+    volume: int
+    share_count: int
+    size: int
+    end: int
+    generation: int
+
+
+def pack_claim(claim: Claim) -> bytes:
+    """Return everything of a claim but its stripe."""
+    code = claim.code.encode()
+    geometry = claim.geometry
+    parts = [
+        CLAIM_HEAD.pack(claim.share_size, geometry.needed, geometry.total, len(code), len(claim.nodes)),
+        code,
+    ]
+    for nodes in claim.nodes:
+        parts.append(bytes((len(nodes),)))
+        parts += [NODE_INDEX.pack(index) for index in nodes]
+    return b"".join(parts)
+
+
+def unpack_claim(stripe: bytes, packed: bytes, offset: int = 0) -> tuple[Claim, int]:
+    """Return a claim and where its bytes end. Raises: CorruptEntryError: it is not what `pack_claim` made."""
+    try:
+        share_size, needed, total, code_size, row_count = CLAIM_HEAD.unpack_from(packed, offset)
+        offset += CLAIM_HEAD.size
+        code = packed[offset : offset + code_size].decode()
+        offset += code_size
+        rows = []
+        for _ in range(row_count):
+            node_count = packed[offset]
+            offset += 1
+            step = NODE_INDEX.size
+            rows.append(
+                tuple(NODE_INDEX.unpack_from(packed, offset + step * i)[0] for i in range(node_count))
+            )
+            offset += step * node_count
+        return Claim(StripeId(stripe), share_size, code, Geometry(needed, total), tuple(rows)), offset
+    except (struct.error, IndexError, ValueError) as problem:
+        raise CorruptEntryError(f"a claim on stripe {stripe.hex()[:16]} cannot be read: {problem}") from None
+
+
+def pack_claims(claims: Sequence[Claim]) -> bytes:
+    """Return claims one after the other, each led by its stripe."""
+    return b"".join(bytes((len(claim.stripe),)) + claim.stripe + pack_claim(claim) for claim in claims)
+
+
+def unpack_claims(packed: bytes) -> Iterator[Claim]:
+    """Read back what `pack_claims` made."""
+    offset = 0
+    while offset < len(packed):
+        body_offset = offset + 1 + packed[offset]
+        claim, offset = unpack_claim(packed[offset + 1 : body_offset], packed, body_offset)
+        yield claim
+
+
+def register_digest(key: RegisterKey, row: RegisterRow) -> bytes:
+    """Return the xxh3-128 that tells whether a register row is still what was written."""
+    digest = xxhash.xxh3_128(struct.pack(">BI", row.safe, row.claimed_count))
+    for part in (
+        key.directory,
+        key.name,
+        row.promised,
+        row.accepted,
+        row.value,
+        row.digest,
+        row.claim_set,
+        row.confirmed,
+    ):
+        digest.update(struct.pack(">I", len(part)))
+        digest.update(part)
+    return digest.digest()
+
+
+def _register_row(directory: DirectoryId, columns: RegisterColumns) -> tuple[RegisterKey, RegisterRow | None]:
+    """Return the row, or None in its place when it fails its digest."""
+    (
+        name,
+        promised,
+        accepted,
+        value,
+        digest,
+        claim_set,
+        confirmed,
+        safe,
+        claimed,
+        row_digest,
+        owed,
+        corrupt,
+    ) = columns
+    key = RegisterKey(directory, NameId(name))
+    row = RegisterRow(
+        Ballot(promised),
+        Ballot(accepted),
+        value,
+        digest,
+        claim_set,
+        confirmed,
+        bool(safe),
+        claimed,
+        owed,
+        corrupt,
+    )
+    return key, row if register_digest(key, row) == row_digest else None
+
+
+class Rows:
+    """The readings of `View`, and what else the vault asks of its rows."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def register(self, key: RegisterKey) -> RegisterRow | None:
+        """Return the row with its owed and corrupt counts."""
+        found = self._connection.execute(REGISTER, (key.directory, key.name)).fetchone()
+        if found is None:
+            return None
+        row = _register_row(key.directory, found)[1]
+        if row is None:
+            raise CorruptEntryError(
+                f"the stored entry {key.directory.hex()}/{key.name.hex()} fails its digest"
+            )
+        return row
+
+    def registers(
+        self, directory: DirectoryId, after: bytes, count_max: int
+    ) -> Sequence[tuple[RegisterKey, RegisterRow | None]]:
+        """Return rows of a directory with name id > ``after``; None where a row is corrupt."""
+        found = self._connection.execute(REGISTERS, (directory, after, count_max))
+        return [_register_row(directory, columns) for columns in found]
+
+    def missing(self, keys: Sequence[ShareKey]) -> Sequence[ShareKey]:
+        """Return those of which no good row is here."""
+        execute = self._connection.execute
+        return [key for key in keys if execute(GOOD_SHARE, (key.stripe, key.index)).fetchone() is None]
+
+    def staged_claims(self, claim_set: bytes) -> Sequence[Claim]:
+        """Return the claims staged under a digest."""
+        parts = self._connection.execute(
+            "SELECT claims FROM staged_claims WHERE claim_set = ? ORDER BY part_index", (claim_set,)
+        )
+        return [claim for (packed,) in parts for claim in unpack_claims(packed)]
+
+    def claims(self, register: RegisterKey, ballot: Ballot) -> Sequence[Claim]:
+        """Return the claims an accepted value holds."""
+        found = self._connection.execute(
+            """SELECT stripe, rest FROM claims WHERE directory = ? AND name = ? AND ballot = ?
+               ORDER BY position""",
+            (register.directory, register.name, ballot),
+        )
+        return [unpack_claim(stripe, rest)[0] for stripe, rest in found]
+
+    def floor(self, directory: DirectoryId) -> Ballot:
+        """Return the highest forgotten ballot of the directory."""
+        found = self._connection.execute(
+            "SELECT ballot FROM floors WHERE directory = ?", (directory,)
+        ).fetchone()
+        return Ballot(found[0]) if found else NO_BALLOT
+
+    def meta(self, name: str) -> bytes | None:
+        """Return a small value kept with the vault."""
+        found = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        value: bytes | None = found[0] if found else None
+        return value
+
+    def share(self, key: ShareKey) -> ShareRow | None:
+        """Return the row of a share."""
+        found = self._connection.execute(
+            """SELECT size, checksum, body, volume, generation, offset, EXISTS (SELECT 1 FROM corrupt AS c
+                   WHERE c.stripe = s.stripe AND c.share_index = s.share_index)
+               FROM shares AS s WHERE stripe = ? AND share_index = ?""",
+            (key.stripe, key.index),
+        ).fetchone()
+        if found is None:
+            return None
+        size, checksum, body, volume, generation, offset, corrupt = found
+        place = None if volume is None else Place(volume, generation, offset, size)
+        return ShareRow(size, checksum, body, place, bool(corrupt))
+
+    def shares(self, after: ShareKey | None, count_max: int) -> Sequence[ShareKey]:
+        """Return share names in order."""
+        found = self._connection.execute(
+            """SELECT stripe, share_index FROM shares WHERE (stripe, share_index) > (?, ?)
+               ORDER BY stripe, share_index LIMIT ?""",
+            (after.stripe, after.index, count_max) if after else (b"", -1, count_max),
+        )
+        return [ShareKey(StripeId(stripe), index) for stripe, index in found]
+
+    def own(self, name: str) -> object:
+        """Return a value of the store itself, None when absent."""
+        found = self._connection.execute("SELECT value FROM own WHERE name = ?", (name,)).fetchone()
+        return found[0] if found else None
+
+    def volumes(self) -> Sequence[VolumeRows]:
+        """Return what the rows say of each volume."""
+        found = self._connection.execute(
+            """SELECT volume, COUNT(*), SUM(size), MAX(offset + size), MAX(generation) FROM shares
+               WHERE volume IS NOT NULL GROUP BY volume"""
+        )
+        return [VolumeRows(*columns) for columns in found]
+
+    def ranges(self, volume: int) -> Sequence[tuple[int, int]]:
+        """Return (offset, size) of each share in a volume, in order."""
+        return self._connection.execute(
+            "SELECT offset, size FROM shares WHERE volume = ? ORDER BY offset", (volume,)
+        ).fetchall()
+
+
+class RowsTransaction(Rows):
+    """The changes of `Transaction`; ``kept`` and ``dropped`` tell the volumes what a commit means."""
+
+    def __init__(self, connection: sqlite3.Connection, used_size: int) -> None:
+        super().__init__(connection)
+        self.used_size = used_size
+        self.kept: list[StagedShare] = []
+        self.dropped: list[Place] = []
+        self.written_size = 0
+        self._used_size_before = used_size
+        self._loose: set[StripeId] = set()
+
+    def set_register(self, key: RegisterKey, row: RegisterRow | None) -> None:
+        """Replace or remove a row."""
+        if row is None:
+            self._connection.execute(
+                "DELETE FROM registers WHERE directory = ? AND name = ?", (key.directory, key.name)
+            )
+            return
+        self.written_size += len(row.value)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO registers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                key.directory,
+                key.name,
+                row.promised,
+                row.accepted,
+                row.value,
+                row.digest,
+                row.claim_set,
+                row.confirmed,
+                row.safe,
+                row.claimed_count,
+                register_digest(key, row),
+            ),
+        )
+
+    def keep(self, staged: Sequence[Staged]) -> None:
+        """Make the rows that make staged bytes true."""
+        for share in staged:
+            if not isinstance(share, StagedShare):
+                raise TypeError("a vault keeps only what its own stage() returned")
+            self._keep(share)
+
+    def _keep(self, share: StagedShare) -> None:
+        named = (share.key.stripe, share.key.index)
+        execute = self._connection.execute
+        execute("DELETE FROM owed WHERE stripe = ? AND share_index = ?", named)
+        place = share.place
+        where = (None, None, None) if place is None else (place.volume, place.generation, place.offset)
+        columns = (*named, share.size, share.checksum, *where, share.body)
+        if execute(KEEP, columns).rowcount == 0:
+            if execute(GOOD_SHARE, named).fetchone() is not None:
+                return
+            self._drop(share.key)
+            execute(KEEP, columns)
+        # A row once committed for these bytes may have been collected, and the bytes with it.
+        invariant(not share.spent, "a staged share is kept a second time")
+        self.used_size += share.size
+        self.written_size += len(share.body or b"")
+        self.kept.append(share)
+        self._loose.add(share.key.stripe)
+
+    def _drop(self, key: ShareKey) -> None:
+        """Remove a share's row and corrupt mark, if any."""
+        row = self.share(key)
+        if row is None:
+            return
+        named = (key.stripe, key.index)
+        self._connection.execute("DELETE FROM shares WHERE stripe = ? AND share_index = ?", named)
+        self._connection.execute("DELETE FROM corrupt WHERE stripe = ? AND share_index = ?", named)
+        self.used_size -= row.size
+        if row.place is not None:
+            self.dropped.append(row.place)
+
+    def claim(self, register: RegisterKey, ballot: Ballot, claims: Sequence[Claim]) -> None:
+        """Record claims under a ballot, replacing what that ballot had."""
+        named = (register.directory, register.name, ballot)
+        gone = self._connection.execute(
+            "SELECT stripe FROM claims WHERE directory = ? AND name = ? AND ballot = ?", named
+        )
+        self._loose.update(stripe for (stripe,) in gone)
+        self._connection.execute("DELETE FROM claims WHERE directory = ? AND name = ? AND ballot = ?", named)
+        rows = [(*named, position, claim.stripe, pack_claim(claim)) for position, claim in enumerate(claims)]
+        self._connection.executemany("INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def unclaim(self, register: RegisterKey, below: Ballot) -> None:
+        """Drop the claims and debts of ballots < ``below``."""
+        named = (register.directory, register.name, below)
+        gone = self._connection.execute(
+            "SELECT stripe FROM claims WHERE directory = ? AND name = ? AND ballot < ?", named
+        )
+        self._loose.update(stripe for (stripe,) in gone)
+        self._connection.execute("DELETE FROM claims WHERE directory = ? AND name = ? AND ballot < ?", named)
+        self._connection.execute("DELETE FROM owed WHERE directory = ? AND name = ? AND ballot < ?", named)
+
+    def stage_claims(
+        self, claim_set: bytes, part_index: int, claims: Sequence[Claim], until_s: float
+    ) -> None:
+        """Keep one CLAIMS part, pinning the stripes it names."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO staged_claims VALUES (?, ?, ?, ?)",
+            (claim_set, part_index, until_s, pack_claims(claims)),
+        )
+        self._pin((claim.stripe for claim in claims), until_s)
+
+    def owe(self, register: RegisterKey, ballot: Ballot, keys: Sequence[ShareKey]) -> None:
+        """Record shares this node should hold and lacks."""
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO owed VALUES (?, ?, ?, ?, ?)",
+            [(register.directory, register.name, ballot, key.stripe, key.index) for key in keys],
+        )
+
+    def mark_corrupt(self, key: ShareKey) -> None:
+        """Remember that a share's bytes are bad."""
+        self._connection.execute(
+            """INSERT OR IGNORE INTO corrupt
+               SELECT stripe, share_index FROM shares WHERE stripe = ? AND share_index = ?""",
+            (key.stripe, key.index),
+        )
+
+    def mark_volume_corrupt(self, volume: int, generation: int, end: int) -> None:
+        """Mark the shares of a volume that lie behind ``end`` or belong to another generation."""
+        self._connection.execute(
+            """INSERT OR IGNORE INTO corrupt SELECT stripe, share_index FROM shares
+               WHERE volume = ? AND (generation <> ? OR offset + size > ?)""",
+            (volume, generation, end),
+        )
+
+    def set_floor(self, directory: DirectoryId, ballot: Ballot) -> None:
+        """Raise the floor; a lower ballot changes nothing."""
+        self._connection.execute(
+            """INSERT INTO floors VALUES (?, ?) ON CONFLICT (directory) DO UPDATE SET ballot = excluded.ballot
+               WHERE excluded.ballot > ballot""",
+            (directory, ballot),
+        )
+
+    def set_meta(self, name: str, value: bytes) -> None:
+        """Keep a small value."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def set_own(self, name: str, value: bytes | str | int) -> None:
+        """Keep a value of the store itself."""
+        self._connection.execute("INSERT OR REPLACE INTO own VALUES (?, ?)", (name, value))
+
+    def pin(self, keys: Sequence[ShareKey], until_s: float) -> None:
+        """Keep shares from collection until ``until_s``; what is held is the stripe."""
+        self._pin((key.stripe for key in keys), until_s)
+
+    def _pin(self, stripes: Iterator[StripeId], until_s: float) -> None:
+        self._connection.executemany(
+            """INSERT INTO pins VALUES (?, ?) ON CONFLICT (stripe) DO UPDATE SET until_s = excluded.until_s
+               WHERE excluded.until_s > until_s""",
+            ((stripe, until_s) for stripe in stripes),
+        )
+
+    def unpin(self, now_s: float) -> int:
+        """Drop pins and staged claims that ended; returns how many."""
+        ended = self._connection.execute("SELECT stripe FROM pins WHERE until_s <= ?", (now_s,))
+        self._loose.update(stripe for (stripe,) in ended)
+        pins = self._connection.execute("DELETE FROM pins WHERE until_s <= ?", (now_s,))
+        parts = self._connection.execute("DELETE FROM staged_claims WHERE until_s <= ?", (now_s,))
+        return pins.rowcount + parts.rowcount
+
+    def collect(self, count_max: int) -> int:
+        """Drop up to ``count_max`` shares whose stripe has neither claim nor pin, in order of names."""
+        self._note_suspects()
+        self._connection.execute(CLEAR_SUSPECTS)
+        found = self._connection.execute(
+            """SELECT s.stripe, s.share_index
+               FROM suspects CROSS JOIN shares AS s ON s.stripe = suspects.stripe
+               ORDER BY suspects.stripe, s.share_index LIMIT ?""",
+            (count_max,),
+        ).fetchall()
+        for stripe, share_index in found:
+            self._drop(ShareKey(StripeId(stripe), share_index))
+        self._connection.execute(
+            """DELETE FROM suspects WHERE NOT EXISTS (
+                   SELECT 1 FROM shares AS s WHERE s.stripe = suspects.stripe)"""
+        )
+        return len(found)
+
+    def _note_suspects(self) -> None:
+        """Note stripes that lost a claim or pin, or got a share, and are held by nothing now."""
+        self._connection.executemany(SUSPECT, [{"stripe": stripe} for stripe in self._loose])
+        self._loose.clear()
+
+    def usage(self) -> int:
+        """Share bytes kept."""
+        return self.used_size
+
+    def finish(self) -> None:
+        """Write what belongs to the transaction as a whole; the last step before its commit."""
+        self._note_suspects()
+        if self.used_size != self._used_size_before:
+            self.set_own("used_size", self.used_size)
+
+
+def create_schema(connection: sqlite3.Connection) -> None:
+    """Make the tables, inside the caller's transaction (`executescript` would commit it)."""
+    for statement in SCHEMA.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def check_schema(connection: sqlite3.Connection) -> bool:
+    """Return whether there are tables. Raises: StoreError: a newer dfs made them."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise StoreError(f"the vault has format {version}, this dfs reads up to {SCHEMA_VERSION}")
+    return version > 0

@@ -1,0 +1,419 @@
+"""The contract of a store, run against each store we ship: all that its Protocols promise."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import xxhash
+
+from dfs.core.api import (
+    NO_BALLOT,
+    Ballot,
+    Claim,
+    CorruptShareError,
+    DirectoryId,
+    Geometry,
+    InvariantError,
+    NameId,
+    NotFoundError,
+    NotInitialisedError,
+    RegisterKey,
+    RegisterRow,
+    ShareKey,
+    Staged,
+    Store,
+    StoreError,
+    StoreOptions,
+    StorePlugin,
+    StripeId,
+    Transaction,
+    UnknownKeyError,
+    VaultStore,
+    View,
+)
+from dfs.core.env import RealEnv, RealFiles
+from dfs.plugins import memory_store, volumes
+
+INLINE_SIZE_MAX = 64
+PLUGINS = {"memory": memory_store.make, "volumes": volumes.make}
+DIRECTORY = DirectoryId(b"d" * 16)
+
+
+def options(folder: Path, **values: str) -> StoreOptions:
+    return StoreOptions(
+        directory=str(folder / "node"),
+        files=RealFiles(),
+        env=RealEnv(),
+        inline_size_max=INLINE_SIZE_MAX,
+        reserve_size=0,
+        values=values,
+    )
+
+
+@pytest.fixture(params=sorted(PLUGINS))
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    opened = PLUGINS[request.param](options(tmp_path))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def vault(store: Store) -> VaultStore:
+    return store.vault("alice", create=True)
+
+
+def share_key(number: int, index: int = 0) -> ShareKey:
+    return ShareKey(StripeId(number.to_bytes(32, "big")), index)
+
+
+def register_key(number: int, directory: DirectoryId = DIRECTORY) -> RegisterKey:
+    return RegisterKey(directory, NameId(number.to_bytes(16, "big")))
+
+
+def ballot(counter: int) -> Ballot:
+    return Ballot(counter.to_bytes(8, "big") + b"a" * 16)
+
+
+def claim(number: int, share_size: int = 5) -> Claim:
+    return Claim(
+        share_key(number).stripe, share_size, "reed-solomon@1", Geometry(2, 3), ((0,), (1, 1023), ())
+    )
+
+
+def body_of(key: ShareKey, size: int) -> bytes:
+    return (key.stripe + bytes((key.index,))) * (size // 33) + b"x" * (size % 33)
+
+
+def stage(vault: VaultStore, key: ShareKey, size: int = 5) -> Staged:
+    body = body_of(key, size)
+    return vault.stage(key, xxhash.xxh3_128_digest(body), body)
+
+
+def keep(vault: VaultStore, *keys: ShareKey, size: int = 5) -> None:
+    staged = [stage(vault, key, size) for key in keys]
+    vault.transact(lambda transaction: transaction.keep(staged))
+
+
+def read(vault: VaultStore, key: ShareKey) -> bytes:
+    share = vault.share(key)
+    body = bytearray(share.size)
+    assert share.read_into(memoryview(body), 0) == share.size
+    share.close()
+    share.close()
+    return bytes(body)
+
+
+def collect(vault: VaultStore, count_max: int = 1000) -> int:
+    return vault.transact(lambda transaction: transaction.collect(count_max))
+
+
+SIZES = [0, 1, INLINE_SIZE_MAX, INLINE_SIZE_MAX + 1, 70_000]
+
+
+# --- Vaults ---
+
+
+def test_a_vault_is_made_only_when_asked(store: Store) -> None:
+    with pytest.raises(NotInitialisedError):
+        store.vault("alice", create=False)
+    assert store.users() == []
+    made = store.vault("alice", create=True)
+    assert store.vault("alice", create=False) is made
+    assert store.vault("alice", create=True) is made
+
+
+@pytest.mark.parametrize("user", ["alice", "Alice", "älice", "a/../b", ".node", "con", "=", "a" * 255, ""])
+def test_any_user_name_has_a_vault_of_its_own(store: Store, user: str) -> None:
+    store.vault("bob", create=True).transact(lambda transaction: transaction.set_meta("state", b"bob's"))
+    mine = store.vault(user, create=True)
+    assert mine.view(lambda view: view.meta("state")) is None
+    assert store.users() == sorted([user, "bob"])
+
+
+def test_a_closed_store_refuses(store: Store, vault: VaultStore) -> None:
+    keep(vault, share_key(1))
+    store.close()
+    store.close()
+    with pytest.raises(StoreError):
+        vault.transact(lambda transaction: transaction.usage())
+    with pytest.raises(StoreError):
+        stage(vault, share_key(2))
+    with pytest.raises(StoreError):
+        vault.view(lambda view: view.meta("state"))
+    with pytest.raises(StoreError):
+        vault.share(share_key(1))
+    with pytest.raises(StoreError):
+        store.vault("alice", create=True)
+    assert vault.read_only_reason == "it is closed"
+
+
+def test_unknown_options_are_refused(tmp_path: Path) -> None:
+    for make in PLUGINS.values():
+        with pytest.raises(UnknownKeyError, match="colour"):
+            make(options(tmp_path, colour="red"))
+
+
+def test_the_hooks_declare_the_stores() -> None:
+    declared = [*memory_store.dfs_stores(), *volumes.dfs_stores()]
+    assert [plugin.name for plugin in declared] == ["memory", "volumes"]
+    assert all(isinstance(plugin, StorePlugin) for plugin in declared)
+
+
+# --- Shares ---
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_kept_share_comes_back(vault: VaultStore, size: int) -> None:
+    key = share_key(1, 3)
+    staged = stage(vault, key, size)
+    assert staged.key == key
+    with pytest.raises(NotFoundError):
+        vault.share(key)
+    vault.transact(lambda transaction: transaction.keep([staged]))
+    assert read(vault, key) == body_of(key, size)
+    share = vault.share(key)
+    assert share.checksum == xxhash.xxh3_128_digest(body_of(key, size))
+    share.close()
+    vault.verify(key)
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_a_slice_reads_any_part(vault: VaultStore, size: int) -> None:
+    key, middle = share_key(1), size // 2
+    keep(vault, key, size=size)
+    share = vault.share(key)
+    target = bytearray(size + 7)
+    assert share.read_into(memoryview(target), middle) == size - middle
+    assert target[: size - middle] == body_of(key, size)[middle:]
+    assert target[size - middle :] == bytes(middle + 7)
+    assert share.read_into(memoryview(target)[:1], 0) == 1
+    assert share.read_into(memoryview(target), size) == 0
+    share.close()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_callers_buffer_is_not_kept(vault: VaultStore, size: int) -> None:
+    key = share_key(1)
+    buffer = bytearray(b"?" + body_of(key, size) + b"?")
+    view = memoryview(buffer)[1:-1].toreadonly()
+    staged = vault.stage(key, xxhash.xxh3_128_digest(view), view)
+    buffer[:] = bytes(len(buffer))
+    vault.transact(lambda transaction: transaction.keep([staged]))
+    assert read(vault, key) == body_of(key, size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_wrong_checksum_is_refused_on_arrival(vault: VaultStore, size: int) -> None:
+    with pytest.raises(CorruptShareError):
+        vault.stage(share_key(1), xxhash.xxh3_128_digest(b"other"), body_of(share_key(1), size))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_there_is_kept_as_it_was(vault: VaultStore, size: int) -> None:
+    key = share_key(1)
+    keep(vault, key, size=size)
+    other = b"!" * (size + 1)
+    staged = vault.stage(key, xxhash.xxh3_128_digest(other), other)
+    vault.transact(lambda transaction: transaction.keep([staged, staged]))
+    assert read(vault, key) == body_of(key, size)
+    assert vault.used_size == size
+
+
+def test_one_transaction_may_keep_a_name_twice(vault: VaultStore) -> None:
+    first, second = stage(vault, share_key(1), 5), stage(vault, share_key(1), 500)
+    vault.transact(lambda transaction: transaction.keep([first, second, first]))
+    assert vault.used_size == 5
+    assert read(vault, share_key(1)) == body_of(share_key(1), 5)
+
+
+def test_a_staged_share_makes_one_row_only(vault: VaultStore) -> None:
+    staged = stage(vault, share_key(1), 500)
+    vault.transact(lambda transaction: transaction.keep([staged]))
+    assert collect(vault) == 1
+    with pytest.raises(InvariantError):
+        vault.transact(lambda transaction: transaction.keep([staged]))
+    with pytest.raises(NotFoundError):
+        vault.share(share_key(1))
+
+
+def test_a_transaction_that_failed_may_be_run_again(vault: VaultStore) -> None:
+    staged = [stage(vault, share_key(1), 5), stage(vault, share_key(2), 500)]
+
+    def work(transaction: Transaction) -> None:
+        transaction.keep(staged)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        vault.transact(work)
+    assert vault.shares(None, 10) == []
+    vault.transact(lambda transaction: transaction.keep(staged))
+    assert read(vault, share_key(2)) == body_of(share_key(2), 500)
+
+
+def test_only_own_staged_shares_are_kept(vault: VaultStore) -> None:
+    class Stranger:
+        key = share_key(1)
+
+    with pytest.raises(TypeError):
+        vault.transact(lambda transaction: transaction.keep([Stranger()]))
+
+
+def test_shares_are_listed_in_order(vault: VaultStore) -> None:
+    keys = [share_key(number, index) for number in range(3) for index in (0, 1, 15)]
+    keep(vault, *reversed(keys))
+    assert vault.shares(None, 100) == keys
+    assert vault.shares(None, 2) == keys[:2]
+    assert vault.shares(keys[1], 3) == keys[2:5]
+    assert vault.shares(keys[-1], 3) == []
+
+
+def test_missing_answers_in_the_order_asked(vault: VaultStore) -> None:
+    keep(vault, share_key(1), share_key(2))
+    asked = [share_key(3), share_key(1), share_key(2, 1), share_key(3)]
+    assert vault.view(lambda view: view.missing(asked)) == [asked[0], asked[2], asked[3]]
+
+
+@pytest.mark.parametrize("size", [5, 500])
+def test_a_corrupt_share_is_bad_until_it_is_replaced(vault: VaultStore, size: int) -> None:
+    key = share_key(1)
+    keep(vault, key, share_key(2), size=size)
+    vault.transact(lambda transaction: transaction.mark_corrupt(key))
+    with pytest.raises(CorruptShareError):
+        vault.share(key)
+    with pytest.raises(CorruptShareError):
+        vault.verify(key)
+    assert vault.view(lambda view: view.missing([key, share_key(2)])) == [key]
+    assert vault.shares(None, 10) == [key, share_key(2)]
+    assert vault.used_size == 2 * size
+    keep(vault, key, size=size + 1)
+    assert read(vault, key) == body_of(key, size + 1)
+    assert vault.used_size == 2 * size + 1
+    vault.verify(key)
+
+
+def test_only_shares_that_are_here_can_be_corrupt(vault: VaultStore) -> None:
+    vault.transact(lambda transaction: transaction.mark_corrupt(share_key(1)))
+    keep(vault, share_key(1))
+    vault.verify(share_key(1))
+
+
+def test_an_absent_share_is_not_found(vault: VaultStore) -> None:
+    with pytest.raises(NotFoundError):
+        vault.share(share_key(1))
+    with pytest.raises(NotFoundError):
+        vault.verify(share_key(1))
+
+
+@pytest.mark.parametrize("size", [5, 500])
+def test_an_open_slice_outlives_its_row(vault: VaultStore, size: int) -> None:
+    keep(vault, share_key(1), share_key(2), size=size)
+    vault.transact(lambda transaction: transaction.pin([share_key(2)], 1.0))
+    share = vault.share(share_key(1))
+    assert collect(vault) == 1
+    for number in range(3, 9):
+        keep(vault, share_key(number), size=size)
+    target = bytearray(size)
+    assert share.read_into(memoryview(target), 0) == size
+    assert target == body_of(share_key(1), size)
+    share.close()
+
+
+# --- Transactions and views ---
+
+
+def test_an_exception_undoes_all_of_it(vault: VaultStore) -> None:
+    keep(vault, share_key(1), size=500)
+    staged = stage(vault, share_key(2))
+
+    def work(transaction: Transaction) -> None:
+        transaction.keep([staged])
+        transaction.set_register(register_key(1), RegisterRow(value=b"new"))
+        transaction.set_meta("state", b"new")
+        transaction.set_floor(DIRECTORY, ballot(1))
+        transaction.claim(register_key(1), ballot(1), [claim(2)])
+        transaction.stage_claims(b"set", 0, [claim(2)], 5.0)
+        transaction.owe(register_key(1), ballot(1), [share_key(9)])
+        transaction.mark_corrupt(share_key(2))
+        assert transaction.collect(10) == 1
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        vault.transact(work)
+
+    def check(view: View) -> None:
+        assert view.missing([share_key(1), share_key(2)]) == [share_key(2)]
+        assert view.register(register_key(1)) is None
+        assert view.meta("state") is None
+        assert view.floor(DIRECTORY) == NO_BALLOT
+        assert view.claims(register_key(1), ballot(1)) == []
+        assert view.staged_claims(b"set") == []
+
+    vault.view(check)
+    assert vault.used_size == 500
+    assert read(vault, share_key(1)) == body_of(share_key(1), 500)
+    assert vault.read_only_reason is None
+
+
+def test_a_transaction_sees_its_own_changes_and_nobody_else_does(vault: VaultStore) -> None:
+    staged = stage(vault, share_key(1))
+
+    def work(transaction: Transaction) -> str:
+        transaction.keep([staged])
+        transaction.set_meta("state", b"new")
+        assert transaction.missing([share_key(1)]) == []
+        assert transaction.meta("state") == b"new"
+        assert transaction.usage() == 5
+        assert vault.used_size == 0
+        assert vault.view(lambda view: view.meta("state")) is None
+        assert vault.view(lambda view: view.missing([share_key(1)])) == [share_key(1)]
+        return "result"
+
+    assert vault.transact(work) == "result"
+    assert vault.used_size == 5
+
+
+def test_a_view_is_one_picture(vault: VaultStore) -> None:
+    vault.transact(lambda transaction: transaction.set_meta("state", b"old"))
+
+    def work(view: View) -> tuple[bytes | None, bytes | None]:
+        before = view.meta("state")
+        vault.transact(lambda transaction: transaction.set_meta("state", b"new"))
+        return before, view.meta("state")
+
+    assert vault.view(work) == (b"old", b"old")
+    assert vault.view(lambda view: view.meta("state")) == b"new"
+
+
+def test_a_failing_view_leaves_nothing_behind(vault: VaultStore) -> None:
+    def work(view: View) -> None:
+        view.meta("state")
+        raise ZeroDivisionError
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            vault.view(work)
+    vault.transact(lambda transaction: transaction.set_meta("state", b"new"))
+    assert vault.view(lambda view: view.meta("state")) == b"new"
+
+
+def test_many_threads_at_once(vault: VaultStore) -> None:
+    def upload(first: int) -> None:
+        for number in range(first, first + 8):
+            keep(vault, share_key(number), size=40 + number)
+            read(vault, share_key(number))
+
+            def work(transaction: Transaction) -> None:
+                count = int(transaction.meta("count") or b"0")
+                transaction.set_meta("count", b"%d" % (count + 1))
+
+            vault.transact(work)
+
+    threads = [threading.Thread(target=upload, args=(8 * index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert vault.view(lambda view: view.meta("count")) == b"64"
+    for number in range(64):
+        assert read(vault, share_key(number)) == body_of(share_key(number), 40 + number)
