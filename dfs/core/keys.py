@@ -4,6 +4,8 @@ No clock, no entropy: random bytes are arguments. Sources: Argon2id RFC 9106, HK
 BLAKE3 keyed mode and extendable output. Exact inputs are in docs/formats.md.
 """
 
+import threading
+
 from attrs import field, frozen
 from blake3 import blake3
 
@@ -27,6 +29,8 @@ WRAP_FORMAT = 1
 WRAP_NONCE_SIZE = 12
 WRAP_SIZE_MAX = 256
 ROOT_PATH = ""
+# Two derivations at once hang for ever: OpenSSL shares its few Argon2 threads out, and both wait for more.
+_DERIVING = threading.Lock()
 WRAP_REGISTER = RegisterKey(DirectoryId(bytes(limits.DIRECTORY_ID_SIZE)), NameId(bytes(limits.NAME_ID_SIZE)))
 
 
@@ -86,7 +90,8 @@ def password_secret(password: bytes, realm: str, user: str, kdf: KdfParameters) 
         lanes=kdf.lanes,
         memory_cost=kdf.memory_size // limits.KIB,
     )
-    secret: bytes = derive.derive(password)
+    with _DERIVING:
+        secret: bytes = derive.derive(password)
     return secret
 
 
