@@ -5,32 +5,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import xxhash
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from dfs.core.api import (
-    Ballot,
-    Claim,
     CorruptShareError,
-    DirectoryId,
-    Geometry,
-    NameId,
-    RegisterKey,
     RegisterRow,
-    ShareKey,
     Staged,
     StoreOptions,
-    StripeId,
     Transaction,
-    VaultStore,
     View,
 )
 from dfs.core.env import RealEnv, RealFiles
 from dfs.plugins import memory_store, volumes
+from dfs.testing.stores import DIRECTORY, ballot, claim, read, register_key, share_key, stage
 
 INLINE_SIZE_MAX = 64
-DIRECTORY = DirectoryId(b"d" * 16)
 
 
 def options(folder: Path, **values: str) -> StoreOptions:
@@ -42,42 +32,6 @@ def options(folder: Path, **values: str) -> StoreOptions:
         reserve_size=0,
         values=values,
     )
-
-
-def share_key(number: int, index: int = 0) -> ShareKey:
-    return ShareKey(StripeId(number.to_bytes(32, "big")), index)
-
-
-def register_key(number: int, directory: DirectoryId = DIRECTORY) -> RegisterKey:
-    return RegisterKey(directory, NameId(number.to_bytes(16, "big")))
-
-
-def ballot(counter: int) -> Ballot:
-    return Ballot(counter.to_bytes(8, "big") + b"a" * 16)
-
-
-def claim(number: int, share_size: int = 5) -> Claim:
-    return Claim(
-        share_key(number).stripe, share_size, "reed-solomon@1", Geometry(2, 3), ((0,), (1, 1023), ())
-    )
-
-
-def body_of(key: ShareKey, size: int) -> bytes:
-    return (key.stripe + bytes((key.index,))) * (size // 33) + b"x" * (size % 33)
-
-
-def stage(vault: VaultStore, key: ShareKey, size: int = 5) -> Staged:
-    body = body_of(key, size)
-    return vault.stage(key, xxhash.xxh3_128_digest(body), body)
-
-
-def read(vault: VaultStore, key: ShareKey) -> bytes:
-    share = vault.share(key)
-    body = bytearray(share.size)
-    assert share.read_into(memoryview(body), 0) == share.size
-    share.close()
-    share.close()
-    return bytes(body)
 
 
 numbers = st.integers(0, 3)

@@ -5,32 +5,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import xxhash
 
 from dfs.core.api import (
     NO_BALLOT,
     Ballot,
-    Claim,
     DirectoryId,
-    Geometry,
-    NameId,
     NotFoundError,
-    RegisterKey,
     RegisterRow,
-    ShareKey,
-    Staged,
     Store,
     StoreOptions,
-    StripeId,
     Transaction,
     VaultStore,
 )
 from dfs.core.env import RealEnv, RealFiles
 from dfs.plugins import memory_store, volumes
+from dfs.testing.stores import DIRECTORY, ballot, claim, collect, keep, register_key, share_key, stage
 
 INLINE_SIZE_MAX = 64
 PLUGINS = {"memory": memory_store.make, "volumes": volumes.make}
-DIRECTORY = DirectoryId(b"d" * 16)
 
 
 @pytest.fixture(params=sorted(PLUGINS))
@@ -50,42 +42,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def vault(store: Store) -> VaultStore:
     return store.vault("alice", create=True)
-
-
-def share_key(number: int, index: int = 0) -> ShareKey:
-    return ShareKey(StripeId(number.to_bytes(32, "big")), index)
-
-
-def register_key(number: int, directory: DirectoryId = DIRECTORY) -> RegisterKey:
-    return RegisterKey(directory, NameId(number.to_bytes(16, "big")))
-
-
-def ballot(counter: int) -> Ballot:
-    return Ballot(counter.to_bytes(8, "big") + b"a" * 16)
-
-
-def claim(number: int, share_size: int = 5) -> Claim:
-    return Claim(
-        share_key(number).stripe, share_size, "reed-solomon@1", Geometry(2, 3), ((0,), (1, 1023), ())
-    )
-
-
-def body_of(key: ShareKey, size: int) -> bytes:
-    return (key.stripe + bytes((key.index,))) * (size // 33) + b"x" * (size % 33)
-
-
-def stage(vault: VaultStore, key: ShareKey, size: int = 5) -> Staged:
-    body = body_of(key, size)
-    return vault.stage(key, xxhash.xxh3_128_digest(body), body)
-
-
-def keep(vault: VaultStore, *keys: ShareKey, size: int = 5) -> None:
-    staged = [stage(vault, key, size) for key in keys]
-    vault.transact(lambda transaction: transaction.keep(staged))
-
-
-def collect(vault: VaultStore, count_max: int = 1000) -> int:
-    return vault.transact(lambda transaction: transaction.collect(count_max))
 
 
 # --- Registers, floors, meta ---
