@@ -303,6 +303,8 @@ class VaultNode:
         if absent and not item.lenient:
             return AcceptResult(messages.MISSING, missing=tuple(sorted({owner[key] for key in absent}))[:4096])
         row = register.accepted(item.ballot, item.value, item.digest, item.claim_set, len(owner))
+        if state.row is not None and state.row.accepted == item.ballot:  # again; it may be confirmed by now
+            row = evolve(row, confirmed=state.row.confirmed, safe=state.row.safe)
         transaction.set_register(item.key, row)
         transaction.claim(item.key, item.ballot, claims)
         if absent:
@@ -313,7 +315,10 @@ class VaultNode:
         if not item.claim_set:
             return ()
         if not item.claims:
-            return view.staged_claims(item.claim_set)
+            staged = view.staged_claims(item.claim_set)
+            encoded = b"".join(messages.encode_claim(claim) for claim in staged)
+            # A part that never came would leave shares unclaimed, which collection then takes.
+            return staged if register.claim_set_digest(encoded) == item.claim_set else ()
         if register.claim_set_digest(item.claims) != item.claim_set:
             raise RemoteProtocolError("an ACCEPT whose claims do not fit their digest")
         return messages.decode_claims(item.claims)
@@ -356,6 +361,7 @@ class VaultNode:
                 row = self._row_state(transaction, item.key).row
                 if row is not None and row.accepted == row.promised == item.ballot and _is_tombstone(row):
                     transaction.set_register(item.key, None)
+                    transaction.unclaim(item.key, item.ballot)
                     transaction.set_floor(item.key.directory, item.ballot)
 
         self.commit.run(work)

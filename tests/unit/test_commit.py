@@ -130,6 +130,22 @@ def test_a_failed_disk_fails_all_and_is_told_once(
     ]
 
 
+def test_a_broken_disk_is_not_tried_again(queue: CommitQueue, store: FakeStore) -> None:
+    store.gate.clear()
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(queue.run, setting("first"))]
+        assert store.begun.acquire(timeout=WAIT_S)
+        waiting += [pool.submit(queue.run, setting(name)) for name in "ab"]
+        gather(queue, 2)
+        store.read_only_reason = "the disk broke"
+        store.gate.set()
+        for future in waiting:
+            with pytest.raises(StoreError):
+                future.result(WAIT_S)
+    assert store.begun.acquire(timeout=WAIT_S)
+    assert not store.begun.acquire(blocking=False), "the works of a failed transaction ran one by one"
+
+
 def test_a_bug_in_a_work_does_not_end_the_queue(queue: CommitQueue) -> None:
     def buggy(_transaction: Transaction) -> None:
         raise ZeroDivisionError
