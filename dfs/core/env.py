@@ -104,8 +104,12 @@ class RealFile:
     def allocate(self, offset: int, size: int) -> None:
         """Reserve space that reads as zeros; where the platform cannot, only grow the file."""
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(self._descriptor, offset, size)
-        elif self.size() < offset + size:
+            try:
+                os.posix_fallocate(self._descriptor, offset, size)
+            except OSError as problem:
+                if problem.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:  # ZFS says EINVAL
+                    raise
+        if self.size() < offset + size:
             os.ftruncate(self._descriptor, offset + size)
 
     def punch(self, offset: int, size: int) -> bool:

@@ -96,9 +96,10 @@ class Event:
 
 @define
 class Fault:
-    """An error that `FaultyFiles` raises in place of doing ``what``, the next ``count`` times."""
+    """An error that `FaultyFiles` raises in place of doing ``what`` to ``name``, the next ``count`` times."""
 
     what: str
+    name: str
     problem: OSError
     count: int
 
@@ -123,15 +124,15 @@ class FaultyFiles:
         self._faults: list[Fault] = []
         self.names, self.make_folder, self.lock = files.names, files.make_folder, files.lock
 
-    def fail(self, what: str, code: int, *, count: int = 1) -> None:
-        """Let the next ``count`` events of a kind raise OSError(code)."""
-        self._faults.append(Fault(what, OSError(code, os.strerror(code)), count))
+    def fail(self, what: str, code: int, *, name: str = "", count: int = 1) -> None:
+        """Let the next ``count`` events of a kind raise OSError(code); ``name``: only those of that file."""
+        self._faults.append(Fault(what, name, OSError(code, os.strerror(code)), count))
 
     def happen(self, event: Event) -> None:
         """Note an event, or raise the fault that waits for it."""
         self.events.append(event)
         for fault in self._faults:
-            if fault.what == event.what and fault.count:
+            if fault.what == event.what and fault.name in {"", event.name} and fault.count:
                 fault.count -= 1
                 raise fault.problem
 

@@ -331,14 +331,14 @@ class Volumes:
                     volume = self._volumes[share.place.volume]
                     volume.share_count += 1
                     volume.staged.discard(share)
-            touched = set()
+            touched: dict[Volume, None] = {}
             for place in dropped:
                 # Without volume or of another generation: a damaged row, whose place now means other bytes.
                 found = self._volumes.get(place.volume)
                 if found is not None and found.generation == place.generation:
                     found.share_count -= 1
                     found.dead.append(place)
-                    touched.add(found)
+                    touched[found] = None
             for volume in touched:
                 self._settle(volume)
 

@@ -1,0 +1,437 @@
+"""The store `volumes` after restarts, crashes, kills, power cuts and bit rot."""
+
+import errno
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from dfs.core.api import (
+    Claim,
+    CorruptEntryError,
+    CorruptShareError,
+    DirectoryId,
+    Geometry,
+    NameId,
+    NotFoundError,
+    RegisterKey,
+    RegisterRow,
+    Store,
+    StoreError,
+    StoreOptions,
+    Transaction,
+    VaultStore,
+)
+from dfs.core.env import RealEnv, RealFiles
+from dfs.plugins import volumes
+from dfs.plugins.volumes import files as volume_files, vault as vault_module
+from dfs.testing.stores import (
+    FaultyFiles,
+    ballot,
+    body_of,
+    collect,
+    keep,
+    read,
+    register_key,
+    share_key,
+    stage,
+)
+
+SIZE = 20_000  # three such shares fill a volume
+VOLUME_SIZE = 65_536
+HEADER_SIZE = volume_files.HEADER_SIZE
+
+
+@pytest.fixture
+def files() -> FaultyFiles:
+    return FaultyFiles(RealFiles())
+
+
+@pytest.fixture
+def options(tmp_path: Path, files: FaultyFiles) -> StoreOptions:
+    return StoreOptions(
+        directory=str(tmp_path / "node"),
+        files=files,
+        env=RealEnv(),
+        inline_size_max=64,
+        reserve_size=0,
+        values={"volume_size": str(VOLUME_SIZE)},
+    )
+
+
+@pytest.fixture
+def store(options: StoreOptions) -> Iterator[Store]:
+    opened = volumes.make(options)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def vault(store: Store) -> VaultStore:
+    return store.vault("alice", create=True)
+
+
+@pytest.fixture
+def folder(options: StoreOptions) -> Path:
+    """The volume files of alice."""
+    return Path(options.directory) / "alice" / "volumes"
+
+
+def put(vault: VaultStore, *numbers: int, size: int = SIZE) -> None:
+    keep(vault, *map(share_key, numbers), size=size)
+
+
+def drop(vault: VaultStore, *numbers: int) -> None:
+    """Collect these and nothing else: one register claims the rest."""
+    gone = set(map(share_key, numbers))
+    rest = [
+        Claim(key.stripe, 0, "", Geometry(1, 1), ()) for key in vault.shares(None, 1000) if key not in gone
+    ]
+    vault.transact(lambda transaction: transaction.claim(register_key(0), ballot(1), rest))
+    assert collect(vault) == len(numbers)
+
+
+def check(vault: VaultStore, *numbers: int, size: int = SIZE) -> None:
+    """These shares and no others are here, with the bytes they came with."""
+    keys = [share_key(number) for number in numbers]
+    assert vault.shares(None, 1000) == keys
+    assert vault.used_size == size * len(keys)
+    for key in keys:
+        vault.verify(key)
+        assert read(vault, key) == body_of(key, size)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+
+
+def generation(path: Path) -> int:
+    return int(volume_files.HEADER.unpack(path.read_bytes()[: volume_files.HEADER.size])[3])
+
+
+@pytest.fixture
+def reopen(store: Store, options: StoreOptions) -> Iterator[Callable[..., VaultStore]]:
+    """Close the store and open it again; ``crash``: open a copy of what a crash would leave instead."""
+    opened = []
+
+    def again(*, crash: bool = False, prepare: Callable[[Path], object] = lambda _: None) -> VaultStore:
+        now = options
+        if crash:
+            now = evolve(options, directory=options.directory + "-crashed")
+            shutil.copytree(options.directory, now.directory)
+        store.close()
+        prepare(Path(now.directory) / "alice")
+        opened.append(volumes.make(now))
+        return opened[-1].vault("alice", create=False)
+
+    yield again
+    for each in opened:
+        each.close()
+
+
+# --- Restart ---
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_restart_finds_everything(
+    vault: VaultStore, reopen: Callable[..., VaultStore], crash: bool
+) -> None:
+    put(vault, *range(7))
+    key, row = RegisterKey(DirectoryId(b"d" * 16), NameId(b"n" * 16)), RegisterRow(value=b"value")
+    vault.transact(lambda transaction: transaction.set_register(key, row))
+    vault.transact(lambda transaction: transaction.mark_corrupt(share_key(6)))
+    again = reopen(crash=crash)
+    assert again.view(lambda view: view.register(key)) == row
+    assert again.view(lambda view: view.missing([share_key(6)])) == [share_key(6)]
+    put(again, 6)
+    check(again, *range(7))
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_bytes_behind_the_last_row_are_garbage(
+    vault: VaultStore, folder: Path, reopen: Callable[..., VaultStore], crash: bool
+) -> None:
+    put(vault, 0)
+    stage(vault, share_key(1), SIZE)
+
+    def tear(alice: Path) -> None:
+        with (alice / "volumes" / "00000000.vol").open("ab") as file:
+            file.write(b"torn" * 20_000)
+
+    again = reopen(crash=crash, prepare=tear)
+    check(again, 0)
+    put(again, 2, 3)
+    (path,) = (Path(str(folder).replace("/node/", "/node-crashed/")) if crash else folder).iterdir()
+    assert path.read_bytes()[HEADER_SIZE : HEADER_SIZE + 3 * SIZE] == body_of(share_key(0), SIZE) + body_of(
+        share_key(2), SIZE
+    ) + body_of(share_key(3), SIZE)
+    check(again, 0, 2, 3)
+
+
+def test_after_a_crash_unkept_bytes_between_rows_are_punched(
+    vault: VaultStore, files: FaultyFiles, reopen: Callable[..., VaultStore]
+) -> None:
+    put(vault, 0)
+    stage(vault, share_key(1), SIZE)
+    put(vault, 2, 3)
+    again = reopen(crash=True)
+    assert files.told("punch") == [("00000000.vol", HEADER_SIZE + SIZE, SIZE)]
+    check(again, 0, 2, 3)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_empty_volumes_are_found_free(
+    vault: VaultStore, folder: Path, reopen: Callable[..., VaultStore], crash: bool
+) -> None:
+    put(vault, *range(10))
+    drop(vault, *range(9))
+    again = reopen(crash=crash)
+    here = Path(str(folder).replace("/node/", "/node-crashed/")) if crash else folder
+    assert len(sizes(here)) == 3
+    put(again, *range(20, 23))
+    assert sorted(generation(path) for path in here.iterdir()) == [1, 1, 2]
+    check(again, 9, *range(20, 23))
+
+
+def test_a_file_that_is_no_volume_of_ours_is_removed(
+    vault: VaultStore, folder: Path, reopen: Callable[..., VaultStore]
+) -> None:
+    put(vault, 0)
+
+    def litter(alice: Path) -> None:
+        (alice / "volumes" / "00000007.vol").write_bytes(b"torn header")
+        (alice / "volumes" / "README").write_text("not a volume's name: not ours")
+
+    again = reopen(prepare=litter)
+    assert sorted(sizes(folder)) == ["00000000.vol", "README"]
+    put(again, 1)
+    check(again, 0, 1)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "file missing": lambda path: path.unlink(),
+    "file empty": lambda path: os.truncate(path, 0),
+    "file short": lambda path: os.truncate(path, HEADER_SIZE + SIZE - 1),
+    "header flipped": lambda path: flip(path, 20),
+    "another volume's file": lambda path: shutil.copy(path.with_name("00000001.vol"), path),
+}
+
+
+def flip(path: Path, offset: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[offset] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("damage", sorted(DAMAGES))
+def test_rows_without_bytes_are_corrupt_and_can_be_replaced(
+    vault: VaultStore, reopen: Callable[..., VaultStore], damage: str
+) -> None:
+    put(vault, *range(7))
+    again = reopen(prepare=lambda alice: DAMAGES[damage](alice / "volumes" / "00000000.vol"))
+    lost = [share_key(number) for number in range(3)]
+    assert again.view(lambda view: view.missing([share_key(number) for number in range(7)])) == lost
+    for key in lost:
+        with pytest.raises(CorruptShareError):
+            again.share(key)
+        with pytest.raises(CorruptShareError):
+            again.verify(key)
+    assert again.used_size == 7 * SIZE
+    put(again, 0, 1, 2)
+    check(again, *range(7))
+    drop(again, 0, 1, 2)
+    check(again, *range(3, 7))
+
+
+@pytest.mark.parametrize("damage", ["file missing", "file short"])
+def test_bytes_that_vanish_while_running_are_corrupt(vault: VaultStore, folder: Path, damage: str) -> None:
+    put(vault, 0, 1, 2, 3)
+    opened = vault.share(share_key(0))
+    DAMAGES[damage](folder / "00000000.vol")
+    if damage == "file short":
+        with pytest.raises(CorruptShareError):
+            opened.read_into(memoryview(bytearray(SIZE)), 0)
+        with pytest.raises(CorruptShareError):
+            vault.share(share_key(1))
+    opened.close()
+    vault.verify(share_key(3))
+
+
+def test_a_flipped_bit_is_found_by_verify(
+    vault: VaultStore, folder: Path, reopen: Callable[..., VaultStore]
+) -> None:
+    put(vault, 0, 1, 2)
+    put(vault, 3, size=10)
+    flip(folder / "00000000.vol", HEADER_SIZE + SIZE + 77)
+    with pytest.raises(CorruptShareError):
+        vault.verify(share_key(1))
+    vault.share(share_key(1)).close()  # opening looks at no byte
+    for number in (0, 2, 3):
+        vault.verify(share_key(number))
+
+    def rot(alice: Path) -> None:
+        with sqlite3.connect(alice / "vault.db") as connection:
+            connection.execute("UPDATE shares SET body = X'00112233445566778899' WHERE body IS NOT NULL")
+        connection.close()
+
+    again = reopen(prepare=rot)
+    with pytest.raises(CorruptShareError):
+        again.verify(share_key(3))
+
+
+def test_a_register_row_that_rotted_is_told_apart_from_none(
+    vault: VaultStore, reopen: Callable[..., VaultStore]
+) -> None:
+    keys = [RegisterKey(DirectoryId(b"d" * 16), NameId(bytes((number,)) * 16)) for number in range(3)]
+
+    def work(transaction: Transaction) -> None:
+        for key in keys:
+            transaction.set_register(key, RegisterRow(value=b"value"))
+
+    vault.transact(work)
+
+    def rot(alice: Path) -> None:
+        with sqlite3.connect(alice / "vault.db") as connection:
+            connection.execute("UPDATE registers SET value = X'00' WHERE name = ?", (keys[1].name,))
+        connection.close()
+
+    again = reopen(prepare=rot)
+    with pytest.raises(CorruptEntryError):
+        again.view(lambda view: view.register(keys[1]))
+    listed = again.view(lambda view: view.registers(keys[0].directory, b"", 10))
+    assert listed == [
+        (keys[0], RegisterRow(value=b"value")),
+        (keys[1], None),
+        (keys[2], RegisterRow(value=b"value")),
+    ]
+    again.transact(lambda transaction: transaction.set_register(keys[1], RegisterRow(value=b"new")))
+    assert again.view(lambda view: view.register(keys[1])) == RegisterRow(value=b"new")
+
+
+def test_rows_of_an_older_generation_are_corrupt(
+    vault: VaultStore, reopen: Callable[..., VaultStore]
+) -> None:
+    """A database brought back from a backup must not take the bytes of a reused volume for its own."""
+    put(vault, 0, 1, 2, 3)
+
+    def go_back(alice: Path) -> None:
+        with sqlite3.connect(alice / "vault.db") as connection:
+            connection.execute("UPDATE shares SET generation = 7 WHERE volume = 0")
+        connection.close()
+
+    again = reopen(prepare=go_back)
+    with pytest.raises(CorruptShareError):
+        again.share(share_key(0))
+    with pytest.raises(NotFoundError):
+        again.share(share_key(9))
+    put(again, 0, 1, 2)
+    check(again, 0, 1, 2, 3)
+
+
+def test_a_bad_sector_under_a_header_costs_one_volume(
+    vault: VaultStore, files: FaultyFiles, reopen: Callable[..., VaultStore]
+) -> None:
+    put(vault, 0, 1, 2, 3)
+    files.fail("read", errno.EIO, name="00000000.vol")
+    again = reopen()
+    assert again.view(lambda view: view.missing([share_key(0), share_key(3)])) == [share_key(0)]
+    put(again, 0, 1, 2)
+    check(again, 0, 1, 2, 3)
+
+
+def test_a_volume_that_cannot_be_opened_is_not_taken_for_lost(
+    vault: VaultStore, files: FaultyFiles, reopen: Callable[..., VaultStore]
+) -> None:
+    put(vault, 0, 1, 2, 3)
+    files.fail("open", errno.EACCES, name="00000000.vol")
+    with pytest.raises(StoreError):
+        reopen()
+
+
+def test_a_damaged_database_is_refused_after_a_crash(
+    vault: VaultStore, reopen: Callable[..., VaultStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vault_module, "LOG_SIZE_MAX", 1)
+    put(vault, *range(400), size=60)
+
+    def damage(alice: Path) -> None:
+        (alice / "vault.db-wal").unlink()
+        raw = bytearray((alice / "vault.db").read_bytes())
+        raw[-20_000:-8] = bytes(20_000 - 8)
+        (alice / "vault.db").write_bytes(raw)
+
+    with pytest.raises(StoreError):
+        reopen(crash=True, prepare=damage)
+
+
+# --- Power cuts and kills ---
+
+
+def test_what_was_acknowledged_survives_a_power_cut(
+    vault: VaultStore, files: FaultyFiles, reopen: Callable[..., VaultStore]
+) -> None:
+    put(vault, 0, 1)
+    put(vault, 2, size=10)
+    put(vault, 3, 4)
+    drop(vault, 0, 1)
+    put(vault, 5)
+    stage(vault, share_key(6), SIZE)
+    assert files.unsynced, "else this test proves nothing"
+    files.cut_power()
+    again = reopen(crash=True)
+    assert again.shares(None, 100) == [share_key(number) for number in (2, 3, 4, 5)]
+    for key in again.shares(None, 100):
+        again.verify(key)
+
+
+UPLOADER = """
+import sys
+from dfs.core.api import StoreOptions
+from dfs.core.env import RealEnv, RealFiles
+from dfs.plugins import volumes
+from dfs.testing.stores import keep, share_key, stage
+
+store = volumes.make(StoreOptions(
+    directory=sys.argv[1], files=RealFiles(), env=RealEnv(), inline_size_max=64, reserve_size=0))
+vault = store.vault("alice", create=True)
+for number in range(4):
+    keep(vault, share_key(number), size=10 + 1000 * number)
+    print(number, flush=True)
+staged = [stage(vault, share_key(4), 10), stage(vault, share_key(5), 20_000)]
+
+def work(transaction):
+    transaction.keep(staged)
+    transaction.set_meta("state", b"half")
+    print("inside", flush=True)
+    sys.stdin.read()
+
+vault.transact(work)
+"""
+
+
+def test_a_killed_process_leaves_whole_transactions(options: StoreOptions) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", UPLOADER, options.directory],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        assert process.stdout is not None
+        told = [process.stdout.readline().strip() for _ in range(5)]
+        process.kill()
+    assert told == ["0", "1", "2", "3", "inside"]
+    opened = volumes.make(options)
+    vault = opened.vault("alice", create=False)
+    assert vault.shares(None, 10) == [share_key(number) for number in range(4)]
+    assert vault.view(lambda view: view.meta("state")) is None
+    for number in range(4):
+        vault.verify(share_key(number))
+    put(vault, 4, 5)
+    opened.close()
