@@ -263,6 +263,14 @@ def test_a_reply_larger_than_any_buffer_arrives_whole(house: House) -> None:
     assert reply.results[0].checksum == xxh3_128_digest(body)
 
 
+def test_nothing_depends_on_patience(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dfs.core.server.PATIENCE_S", 0.0)  # every step, of the handshake too, is parked
+    client = house.logged_in()
+    body = bytes(range(256)) * 8192
+    client.keep(share_key(0), body)
+    assert client.ask(messages.Fetch((share_key(0),)))[1] == body
+
+
 # --- Who may not --------------------------------------------------------------------------------------------
 
 
@@ -373,6 +381,24 @@ def test_idle_connections_cost_no_threads(tcp_house: House) -> None:
     assert threading.active_count() <= before + THREAD_COUNT_MAX
     for client in clients:
         client.ask(messages.Ping())
+
+
+@pytest.mark.parametrize("limit", ["HANDSHAKE_TIMEOUT_S", "LOGIN_TIMEOUT_S", "IDLE_TIMEOUT_S"])
+def test_who_is_silent_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr("dfs.core.server.SWEEP_S", 0.01)
+    monkeypatch.setattr(limits, limit, 0.2)
+    with closing(House(tmp_path, secured(tmp_path / "certificate"))) as house:
+        if limit == "HANDSHAKE_TIMEOUT_S":
+            with house.socket() as sock:
+                assert ended(sock)
+            return
+        client = house.logged_in() if limit == "IDLE_TIMEOUT_S" else house.connect()
+        if limit == "LOGIN_TIMEOUT_S":
+            client.ask(messages.Hello(b"c" * 32, "", ()))
+        with pytest.raises(UnreachableError):
+            client.receive(1)
 
 
 def test_too_many_connections_are_refused_at_once(tmp_path: Path) -> None:
@@ -497,6 +523,17 @@ def test_stop_finishes_the_request_that_runs(tmp_path: Path) -> None:
         gate.set()
         kept.result(10)
         stopped.result(10)
+
+
+def test_stop_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> None:
+    with closing(House(tmp_path, plain(tmp_path))) as house:
+        client = house.logged_in()
+        client.keep(share_key(0), bytes(8 * limits.MIB))
+        client.stream.send([client.session.ask(messages.Fetch((share_key(0),) * 2))], deadline())
+        client.receive(1)
+        started_s = time.monotonic()
+        house.server.stop(0.1)
+        assert time.monotonic() - started_s < 2
 
 
 def test_an_address_in_use_is_named(tcp_house: House, tmp_path: Path) -> None:
