@@ -1,7 +1,7 @@
-"""A node's answer to each message: a function of the message, its store and its `Env`; no sockets, no threads.
+"""A node's answer to each message: a function of the message, its store and its `Env`; no socket, no thread.
 
-`Conversation` is one connection from greeting to login; behind it `VaultNode` answers for one vault. Writes go through
-a commit function that the server (which groups commits) or the simulator passes in.
+`Conversation` is one connection from greeting to login; behind it `VaultNode` answers for one vault. Writes go
+through a commit function that the server (which groups commits) or the simulator passes in.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +45,8 @@ META_ROSTER = "roster"
 META_MARK = "mark"
 REPLY_ROWS_SIZE_MAX = 4 * limits.MIB  # a LIST or READ reply stops growing here
 COLLECT_COUNT = 1000  # shares dropped in one transaction
-_DUMMY_KEY = bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")  # RFC 8032, test 2
+# Of RFC 8032, test 2: what the proof of an unknown user is checked against.
+_DUMMY_KEY = bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
 
 
 @frozen
@@ -126,7 +127,8 @@ class VaultNode:
         if roster:
             self._digest = roster_digest(roster)
             nodes = decode_roster(roster).nodes
-            self._index = next((index for index, node in enumerate(nodes) if node.node_id == self.node_id), -1)
+            places = (index for index, node in enumerate(nodes) if node.node_id == self.node_id)
+            self._index = next(places, -1)
 
     def answer(self, request: messages.Request, bulk: memoryview) -> Answer:
         """Return the answer to a request that came after the login.
@@ -174,8 +176,8 @@ class VaultNode:
 
     def status(self, _request: messages.Status, _bulk: memoryview) -> Answer:
         """Say how the vault is."""
-        reason = self.store.read_only_reason or ""
-        return Answer(messages.StatusReply(self.state, self.store.used_size, self.store.free_size, reason[:1000]))
+        store, reason = self.store, self.store.read_only_reason or ""
+        return Answer(messages.StatusReply(self.state, store.used_size, store.free_size, reason[:1000]))
 
     # Registers
 
@@ -186,7 +188,7 @@ class VaultNode:
             return RowState(corrupt=True)
 
     def read(self, request: messages.Read, _bulk: memoryview) -> Answer:
-        """Return rows, on request with the small data shares this node is preferred for: each byte comes once."""
+        """Return rows, on request with the small data shares this node is preferred for (no byte comes twice)."""
 
         def work(view: View) -> list[tuple[RowState, tuple[ShareKey, ...]]]:
             states = [self._row_state(view, key) for key in request.keys]
@@ -205,7 +207,7 @@ class VaultNode:
         return Answer(messages.ReadReply(len(states)), (messages.encode_states(states),))
 
     def _small_shares(self, view: View, key: RegisterKey, state: RowState) -> tuple[ShareKey, ...]:
-        if state.row is None or not 0 < state.row.claimed_count <= 2:  # noqa: PLR2004 - one stripe, split: two shares
+        if state.row is None or not 0 < state.row.claimed_count <= 2:  # one stripe; of split, two shares
             return ()
         claims = view.claims(key, state.row.accepted)
         if any(claim.share_size > limits.SHARE_INLINE_SIZE_MAX for claim in claims):
@@ -272,9 +274,8 @@ class VaultNode:
         """Stage one part of a claim set and pin what it names."""
         claims = messages.decode_claims(bulk)
         until_s = self.env.monotonic_s() + limits.PIN_LEASE_S
-        self.commit.run(
-            lambda transaction: transaction.stage_claims(request.claim_set, request.part_index, claims, until_s)
-        )
+        part = (request.claim_set, request.part_index, claims)
+        self.commit.run(lambda transaction: transaction.stage_claims(*part, until_s))
         return Answer(messages.Empty())
 
     def accept(self, request: messages.Accept, bulk: memoryview) -> Answer:
@@ -301,7 +302,8 @@ class VaultNode:
         owner = self._own(claims)
         absent = transaction.missing(list(owner))
         if absent and not item.lenient:
-            return AcceptResult(messages.MISSING, missing=tuple(sorted({owner[key] for key in absent}))[:4096])
+            positions = sorted({owner[key] for key in absent})
+            return AcceptResult(messages.MISSING, missing=tuple(positions[:4096]))
         row = register.accepted(item.ballot, item.value, item.digest, item.claim_set, len(owner))
         if state.row is not None and state.row.accepted == item.ballot:  # again; it may be confirmed by now
             row = evolve(row, confirmed=state.row.confirmed, safe=state.row.safe)
@@ -470,7 +472,7 @@ _ANSWERS: dict[type[messages.Request], Callable[..., Answer]] = {
 }
 
 
-# --- One connection ----------------------------------------------------------------------------------------------
+# --- One connection -----------------------------------------------------------------------------------------
 
 
 class House(Protocol):
