@@ -1,7 +1,7 @@
 """A node's answer to each message: a function of the message, its store and its `Env`; no socket, no thread.
 
-`Conversation` is one connection from greeting to login; behind it `VaultNode` answers for one vault. Writes go
-through a commit function that the server (which groups commits) or the simulator passes in.
+`Conversation` is one connection from greeting to login; behind it `VaultNode` answers for one vault. Writes
+go through a commit function that the server (which groups commits) or the simulator passes in.
 """
 
 from collections.abc import Callable, Sequence
@@ -188,7 +188,7 @@ class VaultNode:
             return RowState(corrupt=True)
 
     def read(self, request: messages.Read, _bulk: memoryview) -> Answer:
-        """Return rows, on request with the small data shares this node is preferred for (no byte comes twice)."""
+        """Return rows, on request with those small data shares that this node is preferred for."""
 
         def work(view: View) -> list[tuple[RowState, tuple[ShareKey, ...]]]:
             states = [self._row_state(view, key) for key in request.keys]
