@@ -126,8 +126,8 @@ def _grouped(vault: Vault, keys: Iterable[RegisterKey]) -> dict[tuple[int, ...],
 
 
 def _slices(keys: Sequence[RegisterKey]) -> Iterator[Sequence[RegisterKey]]:
-    for first in range(0, len(keys), limits.BATCH_COUNT_MAX):
-        yield keys[first : first + limits.BATCH_COUNT_MAX]
+    for first in range(0, len(keys), limits.REGISTER_COUNT):
+        yield keys[first : first + limits.REGISTER_COUNT]
 
 
 # --- Reading -----------------------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ class _Attempt:
 
 
 def change_group(vault: Vault, group: Group, changes: Sequence[Change]) -> Operation[Outcomes]:
-    """Change registers of one group, at most BATCH_COUNT_MAX; see `change_registers`."""
+    """Change registers of one group, at most REGISTER_COUNT; see `change_registers`."""
     attempts = [_Attempt(change, [change.after]) for change in changes]
     for round_index in range(ATTEMPT_COUNT_MAX):
         running = [attempt for attempt in attempts if attempt.outcome is None]

@@ -46,6 +46,7 @@ CONTROL_SIZE_MAX: Final = 64 * KIB
 CONTROL_SIZE_BEFORE_LOGIN_MAX: Final = 4 * KIB
 BULK_SIZE_MAX: Final = SHARE_SIZE_MAX + 64 * KIB
 BATCH_COUNT_MAX: Final = 512  # items of one request
+REGISTER_COUNT: Final = 128  # registers a client asks for at once: their largest values fit one reply
 LIST_COUNT_MAX: Final = 1024  # rows of one LIST reply
 MSGPACK_DEPTH_MAX: Final = 8
 BULK_POOL_SIZE: Final = 64 * MIB  # all bulk buffers of one node process
@@ -78,5 +79,7 @@ BACKOFF_S_MAX: Final = 0.040  # times the attempt number, random
 
 if not CHUNK_SIZE <= CHUNK_SIZE_MAX < SHARE_SIZE_MAX < BULK_SIZE_MAX <= BULK_POOL_SIZE:
     raise AssertionError("sizes of chunk, share, bulk and pool do not nest")
+if not REGISTER_COUNT * (ENTRY_SIZE_MAX + 1024) <= BULK_SIZE_MAX - 3 * MIB:
+    raise AssertionError("the largest values of one request do not fit its reply")
 if not CONTENT_INLINE_SIZE_MAX + CHUNK_LIST_INLINE_SIZE_MAX + 3 * PATH_SIZE_MAX < ENTRY_SIZE_MAX:
     raise AssertionError("the largest entry does not fit its bound")

@@ -197,13 +197,13 @@ class VaultNode:
                 for key, state in zip(request.keys, states, strict=True)
             ]
 
-        size = 0
+        found = self.store.view(work)
+        size = sum(len(state.row.value) for state, _ in found if state.row)
         states: list[RowState] = []
-        for state, keys in self.store.view(work):
+        for state, keys in found:
             shares = self._bodies(keys) if size < REPLY_ROWS_SIZE_MAX else ()
-            shown = _without_value(state) if not request.with_values or size >= REPLY_ROWS_SIZE_MAX else state
-            size += sum(len(share.body) for share in shares) + (len(shown.row.value) if shown.row else 0)
-            states.append(evolve(shown, shares=shares))
+            size += sum(len(share.body) for share in shares)
+            states.append(evolve(state if request.with_values else _without_value(state), shares=shares))
         return Answer(messages.ReadReply(len(states)), (messages.encode_states(states),))
 
     def _small_shares(self, view: View, key: RegisterKey, state: RowState) -> tuple[ShareKey, ...]:
