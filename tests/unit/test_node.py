@@ -485,12 +485,22 @@ def test_a_reply_stops_growing(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(node, "REPLY_ROWS_SIZE_MAX", 10)
     rows = [register_key(i) for i in range(4)]
     bench.accept(*(evolve(item(1), key=key) for key in rows))
-    answer = bench.ask(messages.Read(DIGEST, True, False, tuple(rows)))
-    values = [state.row.value for state in messages.decode_states(answer.bulk[0]) if state.row]
-    assert values == [FILE, FILE, b"", b""]
     answer = bench.ask(messages.List(DIGEST, DIRECTORY, b"", 100, True))
     assert [name for name, _ in messages.decode_listed(answer.bulk[0])] == [rows[0].name, rows[1].name]
     assert answer.reply == messages.ListReply(2, True)
+
+
+def test_values_are_always_told_and_shares_while_there_is_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.keep(mine(1))
+    bench.accept(item(1, claims=[claim(1)]))
+    assert bench.read(shares=True).shares
+    monkeypatch.setattr(node, "REPLY_ROWS_SIZE_MAX", 1)
+    state = bench.read(shares=True)
+    assert state.shares == ()
+    assert state.row is not None
+    assert state.row.value
 
 
 def test_a_directory_is_listed_page_by_page(bench: Bench) -> None:
