@@ -134,6 +134,14 @@ def test_a_closed_file_reaches_no_other(file: File) -> None:
         file.write((b"x",), 0)
 
 
+def test_sync_reaches_the_disk(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(env, "_sync_descriptor", synced.append)
+    file.sync()
+    assert synced == [file.fileno()]
+    file.close()
+
+
 def test_allocated_space_reads_as_zeros(file: File) -> None:
     file.write((b"abc",), 0)
     file.allocate(1, 10_000)

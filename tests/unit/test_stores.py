@@ -184,8 +184,9 @@ def test_one_transaction_may_keep_a_name_twice(vault: VaultStore) -> None:
     assert read(vault, share_key(1)) == body_of(share_key(1), 5)
 
 
-def test_a_staged_share_makes_one_row_only(vault: VaultStore) -> None:
-    staged = stage(vault, share_key(1), 500)
+@pytest.mark.parametrize("size", [5, 500])
+def test_a_staged_share_makes_one_row_only(vault: VaultStore, size: int) -> None:
+    staged = stage(vault, share_key(1), size)
     vault.transact(lambda transaction: transaction.keep([staged]))
     assert collect(vault) == 1
     with pytest.raises(InvariantError):
@@ -352,6 +353,16 @@ def test_a_failing_view_leaves_nothing_behind(vault: VaultStore) -> None:
             vault.view(work)
     vault.transact(lambda transaction: transaction.set_meta("state", b"new"))
     assert vault.view(lambda view: view.meta("state")) == b"new"
+
+
+def test_views_may_nest(vault: VaultStore) -> None:
+    vault.transact(lambda transaction: transaction.set_meta("state", b"new"))
+
+    def nest(view: View, depth: int) -> bytes | None:
+        return vault.view(lambda inner: nest(inner, depth - 1)) if depth else view.meta("state")
+
+    for _ in range(2):
+        assert vault.view(lambda view: nest(view, 12)) == b"new"
 
 
 def test_many_threads_at_once(vault: VaultStore) -> None:

@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,8 @@ from dfs.core.api import (
 from dfs.core.env import RealEnv, RealFile, RealFiles
 from dfs.plugins import volumes
 from dfs.plugins.volumes import files as volume_files
+from dfs.plugins.volumes.rows import Rows
+from dfs.plugins.volumes.vault import VolumesVault
 from dfs.testing.stores import (
     FaultyFiles,
     ballot,
@@ -349,6 +351,64 @@ def test_an_empty_volume_waits_for_slices_and_staged_shares(vault: VaultStore, f
     share.close()
     assert generation(folder / "00000000.vol") == 1
     check(vault, 2, 3, 4, 5, 6)
+
+
+def test_an_empty_volume_waits_for_an_open_slice(vault: VaultStore, folder: Path) -> None:
+    put(vault, 0)
+    share = vault.share(share_key(0))
+    drop(vault, 0)
+    put(vault, 1)
+    body = bytearray(SIZE)
+    share.read_into(memoryview(body), 0)
+    assert body == body_of(share_key(0), SIZE)
+    share.close()
+    drop(vault, 1)
+    put(vault, 2)
+    assert generation(folder / "00000000.vol") == 2
+    check(vault, 2)
+
+
+def test_a_share_is_opened_before_a_commit_can_take_its_bytes(
+    vault: VaultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading a row and opening its slice no commit may give the bytes back: one lock covers both."""
+    put(vault, 0)
+    assert isinstance(vault, VolumesVault)
+    lock, view = vault._volumes.lock, vault._view
+    seen = []
+
+    def watched(work: Callable[[Rows], object]) -> object:
+        seen.append(lock.locked())
+        return view(work)
+
+    monkeypatch.setattr(vault, "_view", watched)
+    vault.share(share_key(0)).close()
+    assert seen == [True]
+    assert not lock.locked()
+
+
+def test_a_volume_stays_open_until_it_is_synced(
+    vault: VaultStore, files: FaultyFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A descriptor opened after a failed write would not be told of it."""
+    monkeypatch.setattr(volume_files, "IDLE_FILE_COUNT_MAX", 0)
+    staged = [stage(vault, share_key(number), SIZE) for number in range(7)]
+    vault.transact(lambda transaction: transaction.keep(staged))
+    opened = [name for name, _, _ in files.told("open") if name.endswith(".vol")]
+    assert opened == ["00000000.vol", "00000001.vol", "00000002.vol"]
+    check(vault, *range(7))
+
+
+def test_a_new_vault_is_durable_under_its_name(vault: VaultStore, files: FaultyFiles) -> None:
+    assert vault.used_size == 0
+    assert ("alice", 0, 0) in files.told("sync_folder")
+
+
+def test_rows_are_synced_at_each_commit_and_folded_by_hand(vault: VaultStore) -> None:
+    assert isinstance(vault, VolumesVault)
+    pragmas = ("journal_mode", "synchronous", "wal_autocheckpoint")
+    found = [vault._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+    assert found == ["wal", 2, 0]  # 2 is FULL
 
 
 def test_at_most_two_empty_volumes_are_kept(vault: VaultStore, folder: Path) -> None:

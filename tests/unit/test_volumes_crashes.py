@@ -35,6 +35,7 @@ from dfs.testing.stores import (
     FaultyFiles,
     ballot,
     body_of,
+    claim,
     collect,
     keep,
     read,
@@ -263,6 +264,29 @@ def test_bytes_that_vanish_while_running_are_corrupt(vault: VaultStore, folder: 
     vault.verify(share_key(3))
 
 
+def test_a_volume_that_vanishes_while_nobody_reads_is_corrupt(
+    vault: VaultStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_files, "IDLE_FILE_COUNT_MAX", 0)
+    put(vault, 0, 1, 2, 3)
+    read(vault, share_key(0))
+    (folder / "00000000.vol").unlink()
+    with pytest.raises(CorruptShareError):
+        vault.share(share_key(0))
+    vault.verify(share_key(3))
+
+
+def test_a_volume_that_lost_bytes_is_not_appended_to(
+    vault: VaultStore, folder: Path, reopen: Callable[..., VaultStore]
+) -> None:
+    put(vault, 0, 1)
+    again = reopen(prepare=lambda alice: os.truncate(alice / "volumes" / "00000000.vol", HEADER_SIZE + SIZE))
+    put(again, 2)
+    assert sizes(folder) == {"00000000.vol": HEADER_SIZE + SIZE, "00000001.vol": HEADER_SIZE + SIZE}
+    put(again, 1)
+    check(again, 0, 1, 2)
+
+
 def test_a_flipped_bit_is_found_by_verify(
     vault: VaultStore, folder: Path, reopen: Callable[..., VaultStore]
 ) -> None:
@@ -332,6 +356,55 @@ def test_rows_of_an_older_generation_are_corrupt(
         again.share(share_key(9))
     put(again, 0, 1, 2)
     check(again, 0, 1, 2, 3)
+
+
+def test_a_row_of_an_older_generation_takes_no_bytes_with_it(
+    vault: VaultStore, reopen: Callable[..., VaultStore]
+) -> None:
+    put(vault, 0, 1, 2, 3)
+
+    def mix(alice: Path) -> None:
+        with sqlite3.connect(alice / "vault.db") as connection:
+            connection.execute(
+                "UPDATE shares SET generation = 0, offset = ? WHERE stripe = ?",
+                (HEADER_SIZE + SIZE, share_key(0).stripe),
+            )
+        connection.close()
+
+    again = reopen(prepare=mix)
+    with pytest.raises(CorruptShareError):
+        again.share(share_key(0))
+    drop(again, 0)
+    check(again, 1, 2, 3)
+
+
+def test_rotten_rows_are_told(vault: VaultStore, reopen: Callable[..., VaultStore]) -> None:
+    vault.transact(lambda transaction: transaction.claim(register_key(1), ballot(1), [claim(1), claim(2)]))
+    put(vault, 1, size=10)
+
+    def rot(alice: Path) -> None:
+        with sqlite3.connect(alice / "vault.db") as connection:
+            connection.execute("UPDATE claims SET rest = X'0000' WHERE position = 1")
+            connection.execute("UPDATE shares SET body = X'0000'")
+        connection.close()
+
+    again = reopen(prepare=rot)
+    with pytest.raises(CorruptEntryError):
+        again.view(lambda view: view.claims(register_key(1), ballot(1)))
+    with pytest.raises(CorruptShareError):
+        again.share(share_key(1))
+
+
+def test_a_vault_without_its_id_is_refused(vault: VaultStore, reopen: Callable[..., VaultStore]) -> None:
+    put(vault, 0)
+
+    def rot(alice: Path) -> None:
+        with sqlite3.connect(alice / "vault.db") as connection:
+            connection.execute("DELETE FROM own WHERE name = 'vault_id'")
+        connection.close()
+
+    with pytest.raises(StoreError, match="vault id"):
+        reopen(prepare=rot)
 
 
 def test_a_bad_sector_under_a_header_costs_one_volume(

@@ -245,6 +245,17 @@ def test_a_failed_commit_ends_writing(
     refused(refusing, 0)
 
 
+def test_a_failed_reading_of_rows_ends_writing(refusing: VaultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(refusing, 0)
+    monkeypatch.setattr(Refusing, "refused", "SELECT value FROM meta")
+    with pytest.raises(StoreError):
+        refusing.view(lambda view: view.meta("state"))
+    monkeypatch.setattr(Refusing, "refused", "")
+    refused(refusing, 0)
+    refusing.close()
+    refusing.close()
+
+
 def test_a_transaction_that_cannot_be_undone_ends_writing(
     refusing: VaultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,6 +413,48 @@ def test_free_volumes_go_before_a_share_is_refused(
         put(vault, 4)
     assert sizes(folder) == {"00000001.vol": HEADER_SIZE + SIZE}
     check(vault, 3)
+
+
+def test_a_free_volume_makes_room_for_a_share(
+    vault: VaultStore, folder: Path, files: FaultyFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(vault, 0, 1, 2, 3)
+    drop(vault, 0, 1, 2)
+    files.space = (SIZE - 1, 1 << 30)
+    remove = files.remove
+
+    def gain(path: str) -> None:
+        remove(path)
+        files.space = (SIZE, 1 << 30)
+
+    monkeypatch.setattr(files, "remove", gain)
+    put(vault, 4)
+    assert sizes(folder) == {"00000001.vol": HEADER_SIZE + 2 * SIZE}
+    check(vault, 3, 4)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_vault_that_could_not_be_made_can_be_made_later(
+    store: Store, files: FaultyFiles, code: int
+) -> None:
+    files.fail("sync_folder", code, name="alice")
+    with pytest.raises(DiskFullError if code == errno.ENOSPC else StoreError):
+        store.vault("alice", create=True)
+    put(store.vault("alice", create=True), 0)
+
+
+def test_a_disk_that_does_not_tell_its_space_ends_writing(
+    vault: VaultStore, files: FaultyFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(vault, 0)
+
+    def refuse(path: str) -> tuple[int, int]:
+        raise OSError(errno.EIO, "gone")
+
+    monkeypatch.setattr(files, "free_size", refuse)
+    with pytest.raises(StoreError):
+        stage(vault, share_key(1))
+    refused(vault, 0)
 
 
 def test_a_full_database_undoes_the_transaction_and_no_more(vault: VaultStore) -> None:

@@ -247,7 +247,7 @@ class Volumes:
     def _volume_for(self, size: int) -> Volume:
         """Return the volume to append to; a volume takes at least one share, however large."""
         if self._active is not None:
-            if self._active.end == HEADER_SIZE or self._active.end + size <= self._size_max:
+            if self._active.end + size <= self._size_max:
                 return self._active
             self._seal(self._active)
         for volume in list(self._volumes.values()):

@@ -8,7 +8,6 @@ on.
 """
 
 import contextlib
-import errno
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -375,7 +374,7 @@ def open_vault(
         options.files.make_folder(f"{folder}/{VOLUMES_NAME}")
         return VolumesVault(folder, user, options, volume_size)
     except (OSError, sqlite3.Error) as problem:
-        if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+        if isinstance(problem, OSError) and problem.errno in FULL_ERRORS:
             raise DiskFullError(f"the disk with {folder} is full") from None
         raise StoreError(f"the vault of {user} in {folder} cannot be opened: {problem}") from problem
 
