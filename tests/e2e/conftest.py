@@ -1,4 +1,6 @@
-"""Real nodes and real commands: every test here runs `dfs` as processes on 127.0.0.1 and ends what it started."""
+"""Real nodes and real commands: every test here runs `dfs` as processes on 127.0.0.1 and ends what it
+started.
+"""
 
 import os
 import re

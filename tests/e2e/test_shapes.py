@@ -1,4 +1,6 @@
-"""Other shapes of cluster, and the classic scenario over plain tcp with the original's split, ring and a toy cipher."""
+"""Other shapes of cluster, and the classic scenario over plain tcp with the original's split, ring and a toy
+cipher.
+"""
 
 import itertools
 import random
@@ -91,7 +93,9 @@ CLASSIC = (
 
 
 def test_the_classic_scenario(make_cluster: Any) -> None:
-    """Split over a ring: any two nodes that are not neighbours may die, the others cost files, each told by LIST."""
+    """Split over a ring: any two nodes that are not neighbours may die, the others cost files, each told by
+    LIST.
+    """
     cluster = make_cluster(4, "--transport", "tcp", flags=CLASSIC)
     names = ["f.txt", "1.txt", "a b.txt", ".hidden"]  # one for each start of the ring
     for name in names:
