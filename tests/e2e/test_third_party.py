@@ -7,7 +7,6 @@ import random
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,8 @@ class Stranger:
 
 
 @pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
-    yield Stranger(tmp_path_factory.mktemp("stranger") / "venv")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Stranger:
+    return Stranger(tmp_path_factory.mktemp("stranger") / "venv")
 
 
 def _conf(cluster: Any, cipher: str, placement: str) -> Path:
