@@ -253,6 +253,20 @@ class Client:
         self.links = known
         self._runner.links.update(known)
 
+    def _expect(self, roster: Roster) -> dict[NodeId, str]:
+        """Give the nodes nobody has met yet the places nobody was met at, and return their labels.
+
+        Both are in ring order as far as the conf is; a node that turns out to be another one is refused.
+        """
+        strangers = [node.node_id for node in roster.nodes if node.node_id not in self.links]
+        silent = [link for _, link in self._places if link.met is None]
+        if len(strangers) != len(silent):
+            return {}
+        for node, link in zip(strangers, silent, strict=True):
+            link.expected = node
+            self._runner.links[node] = link
+        return {node: link.label for node, link in zip(strangers, silent, strict=True)}
+
     def _members(self) -> dict[NodeId, vaults.Member]:
         return {
             node: vaults.Member(link.met.login.state, link.met.login.roster)
@@ -274,6 +288,7 @@ class Client:
             roster = self.run(vaults.make_roster(vault, members, roster or self._wanted_roster()))
             members = {node: vaults.Member(VaultState.NEW, roster) for node in members}
         vault = vaults.settled(vault, roster, members)
+        vault = evolve(vault, names={**vault.names, **self._expect(vault.roster)})
         master = self.run(vaults.open_wrap(vault, owner))
         made = master is None
         if master is None:

@@ -115,6 +115,7 @@ class Link:
         self.name: Final = name
         self.address: Final = address
         self.met: Met | None = None
+        self.expected: NodeId | None = None  # who must answer, when nobody has yet
         self.traffic: Final = Traffic()
         self.mark = 0
         self._transport = transport
@@ -300,8 +301,8 @@ class Link:
             raise RemoteProtocolError("no greeting")
         if hello.realm != self._identity.realm:
             raise RealmError(f"{self.label} belongs to realm {hello.realm!r}, the conf says {self._identity.realm!r}")
-        known = self.met
-        if known is not None and known.hello.node_id != hello.node_id:
+        expected = self.met.hello.node_id if self.met is not None else self.expected
+        if expected not in {None, hello.node_id}:
             raise PeerIdentityError(f"{self.label} is another node than before (its node id changed)")
         signature = sign_login(
             self._identity.keys().seed,
