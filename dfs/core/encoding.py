@@ -1,7 +1,8 @@
 """Canonical msgpack with strict limits: the one way structures become bytes and come back.
 
-Arrays, unsigned integers, bytes, UTF-8 text and booleans only: no maps, floats, nil or extension types, so one value
-has exactly one encoding. A shape says what is expected where; anything else is refused with the caller's error class.
+Arrays, unsigned integers, bytes, UTF-8 text and booleans only: no maps, floats, nil or extension types, so
+one value has exactly one encoding. A shape says what is expected where; anything else is refused with the
+caller's error class.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ class ShapeError(ValueError):
 
 
 def encode(value: object) -> bytes:
-    """Return the canonical bytes of nested tuples or lists of ints, bytes, str, bool and attrs values (as arrays)."""
+    """Return the canonical bytes of nested arrays of ints, bytes, str, bool and attrs values (as arrays)."""
     encoded: bytes = msgpack.packb(value, use_bin_type=True, default=_as_array)
     return encoded
 
@@ -45,7 +46,7 @@ def _unpacker(size_max: int) -> msgpack.Unpacker:
         strict_map_key=True,
         ext_hook=_no_extension,
         max_buffer_size=size_max,
-        max_array_len=size_max,
+        max_array_len=min(size_max, limits.ARRAY_COUNT_MAX),  # an array is allocated when it is announced
         max_map_len=0,
         max_bin_len=size_max,
         max_str_len=size_max,
@@ -53,10 +54,10 @@ def _unpacker(size_max: int) -> msgpack.Unpacker:
     )
 
 
-def decode_run(  # noqa: ANN401 - the shape decides
+def decode_run(
     encoded: Buffer, shape: Shape, *, what: str, error: type[DfsError], size_max: int
 ) -> tuple[Any, ...]:
-    """Return the values of encodings that stand one after the other, each of which fits ``shape`` and is canonical.
+    """Return the values of canonical encodings that stand one after the other, each fitting ``shape``.
 
     Args:
         what: names one of them in the error.
@@ -67,17 +68,19 @@ def decode_run(  # noqa: ANN401 - the shape decides
         raise error(f"{what} has {len(encoded)} bytes, at most {size_max} are allowed")
     if not encoded:
         return ()
-    values: list[object] = []
+    fitting: list[object] = []
+    packed: list[bytes] = []
     try:
         unpacker = _unpacker(size_max)
         unpacker.feed(encoded)
-        values.extend(unpacker)
-        fitting = tuple(shape(value) for value in values)
-        if b"".join(msgpack.packb(value, use_bin_type=True) for value in values) != encoded:
+        for value in unpacker:  # checked one by one: what does not fit is not gathered
+            fitting.append(shape(value))
+            packed.append(msgpack.packb(value, use_bin_type=True))
+        if b"".join(packed) != encoded:
             raise _refuse("not in canonical form")
-    except (ValueError, msgpack.UnpackException, RecursionError) as reason:
+    except (ValueError, msgpack.UnpackException) as reason:
         raise error(f"{what} is not understood: {reason}") from None
-    return fitting
+    return tuple(fitting)
 
 
 def decode(encoded: Buffer, shape: Shape, *, what: str, error: type[DfsError], size_max: int) -> Any:  # noqa: ANN401
@@ -94,6 +97,17 @@ def uint(maximum: int = (1 << 64) - 1) -> Shape:
     def check(value: object) -> int:
         if type(value) is not int or not 0 <= value <= maximum:
             raise _refuse(f"expected a number up to {maximum}")
+        return value
+
+    return check
+
+
+def exactly(wanted: int) -> Shape:
+    """The number ``wanted``, such as a format version: any other is not understood here."""
+
+    def check(value: object) -> int:
+        if type(value) is not int or value != wanted:
+            raise _refuse(f"expected {wanted}, which is all this version of dfs understands")
         return value
 
     return check

@@ -1,7 +1,7 @@
-"""The key hierarchy: password or key file -> login seed and key-encryption key; master key -> everything else.
+"""The key hierarchy: password or key file -> login seed and key-encryption key; master key -> all others.
 
-No clock, no entropy: random bytes are arguments. Sources: Argon2id RFC 9106, HKDF RFC 5869, AES-GCM-SIV RFC 8452,
-BLAKE3 keyed mode and extendable output. Exact inputs are in docs/formats.md.
+No clock, no entropy: random bytes are arguments. Sources: Argon2id RFC 9106, HKDF RFC 5869, AES-GCM-SIV
+RFC 8452, BLAKE3 keyed mode and extendable output. Exact inputs are in docs/formats.md.
 """
 
 import threading
@@ -10,7 +10,7 @@ from attrs import field, frozen
 from blake3 import blake3
 
 from dfs.core import encoding, limits
-from dfs.core.encoding import raw, record, uint
+from dfs.core.encoding import exactly, raw, record
 from dfs.core.errors import ConfigError, IntegrityError
 from dfs.core.interface import Buffer
 from dfs.core.types import (
@@ -36,7 +36,7 @@ WRAP_REGISTER = RegisterKey(DirectoryId(bytes(limits.DIRECTORY_ID_SIZE)), NameId
 
 @frozen
 class KdfParameters:
-    """Cost of Argon2id: ``memory_size`` in bytes; all zero = the secret is a random key file, no derivation."""
+    """Cost of Argon2id: ``memory_size`` in bytes; all zero = a random key file, no derivation."""
 
     memory_size: int = limits.KDF_MEMORY_MIN
     passes: int = limits.KDF_PASSES_MIN
@@ -46,7 +46,9 @@ class KdfParameters:
         if self.memory_size == self.passes == self.lanes == 0:
             return
         if not limits.KDF_MEMORY_MIN <= self.memory_size <= limits.KDF_MEMORY_MAX:
-            raise ConfigError(f"kdf memory lies between {limits.KDF_MEMORY_MIN} and {limits.KDF_MEMORY_MAX} bytes")
+            raise ConfigError(
+                f"kdf memory lies between {limits.KDF_MEMORY_MIN} and {limits.KDF_MEMORY_MAX} bytes"
+            )
         if not limits.KDF_PASSES_MIN <= self.passes <= limits.KDF_PASSES_MAX:
             raise ConfigError(f"kdf passes lie between {limits.KDF_PASSES_MIN} and {limits.KDF_PASSES_MAX}")
         if not limits.KDF_LANES_MIN <= self.lanes <= limits.KDF_LANES_MAX:
@@ -80,7 +82,7 @@ class VaultKeys:
 
 def password_secret(password: bytes, realm: str, user: str, kdf: KdfParameters) -> bytes:
     """Return the 32-byte secret of a password: Argon2id, salted with a hash of realm and user."""
-    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id  # noqa: PLC0415 - slow to import
+    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
     salt = blake3(encoding.encode((realm, user)), derive_key_context="dfs 1 password salt").digest(16)
     derive = Argon2id(
@@ -96,8 +98,8 @@ def password_secret(password: bytes, realm: str, user: str, kdf: KdfParameters) 
 
 
 def _expand(secret: bytes, label: str) -> bytes:
-    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 - slow to import
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
     key: bytes = HKDF(SHA256(), 32, salt=None, info=b"dfs 1 " + label.encode()).derive(secret)
     return key
@@ -105,7 +107,7 @@ def _expand(secret: bytes, label: str) -> bytes:
 
 def login_keys(secret: bytes) -> LoginKeys:
     """Return the login seed, its public key and the kek of a 32-byte secret."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     seed = _expand(secret, "login")
     public_key = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
@@ -118,7 +120,7 @@ def vault_keys(master: bytes) -> VaultKeys:
     return VaultKeys(*(_expand(master, label) for label in labels))
 
 
-# --- The wrap: the master key sealed under the kek ---------------------------------------------------------------
+# --- The wrap: the master key sealed under the kek --------------------------------------------------------
 
 
 def _wrap_context(realm: str, user: str, kdf: KdfParameters) -> bytes:
@@ -127,7 +129,7 @@ def _wrap_context(realm: str, user: str, kdf: KdfParameters) -> bytes:
 
 def wrap_master(master: bytes, kek: bytes, nonce: bytes, realm: str, user: str, kdf: KdfParameters) -> bytes:
     """Return the wrap of a master key; ``nonce``: 12 fresh random bytes."""
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
     sealed = AESGCMSIV(kek).encrypt(nonce, master, _wrap_context(realm, user, kdf))
     return encoding.encode((WRAP_FORMAT, nonce, sealed))
@@ -139,8 +141,8 @@ def unwrap_master(wrap: bytes, kek: bytes, realm: str, user: str, kdf: KdfParame
     Raises:
         IntegrityError: another password, realm or user made it, or it was altered.
     """
-    from cryptography.exceptions import InvalidTag  # noqa: PLC0415
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV  # noqa: PLC0415
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
     nonce, sealed = encoding.decode(wrap, _WRAP, what="a wrap", error=IntegrityError, size_max=WRAP_SIZE_MAX)
     try:
@@ -154,10 +156,10 @@ def _wrap(_format: int, nonce: bytes, sealed: bytes) -> tuple[bytes, bytes]:
     return nonce, sealed
 
 
-_WRAP = record(_wrap, uint(WRAP_FORMAT), raw(WRAP_NONCE_SIZE), raw(MASTER_SIZE + 16))
+_WRAP = record(_wrap, exactly(WRAP_FORMAT), raw(WRAP_NONCE_SIZE), raw(MASTER_SIZE + 16))
 
 
-# --- Names -------------------------------------------------------------------------------------------------------
+# --- Names ------------------------------------------------------------------------------------------------
 
 
 def chunk_id(keys: VaultKeys, codec: int, packed: Buffer) -> ChunkId:

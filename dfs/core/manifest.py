@@ -1,7 +1,7 @@
 """Entries and chunk lists to and from canonical bytes, and entries sealed for one register and ballot.
 
-Source: AES-256-GCM-SIV, RFC 8452 (nonce misuse costs no keys). The associated data binds an entry to its place: kind,
-directory id, name id and ballot. See docs/formats.md.
+Source: AES-256-GCM-SIV, RFC 8452 (nonce misuse costs no keys). The associated data binds an entry to its
+place: kind, directory id, name id and ballot. See docs/formats.md.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,18 @@ from typing import Final
 from blake3 import blake3
 
 from dfs.core import encoding, limits
-from dfs.core.encoding import DIGEST_OR_NONE, IDENTIFIER, flag, items, raw, raw_max, record, text, uint
+from dfs.core.encoding import (
+    DIGEST_OR_NONE,
+    IDENTIFIER,
+    exactly,
+    flag,
+    items,
+    raw,
+    raw_max,
+    record,
+    text,
+    uint,
+)
 from dfs.core.errors import CorruptEntryError, IntegrityError
 from dfs.core.types import (
     Ballot,
@@ -53,7 +64,7 @@ _CONTENT = record(
 )
 
 
-def _entry(  # noqa: PLR0913, PLR0917 - one argument a field, in wire order
+def _entry(  # noqa: PLR0917 - one argument a field, in wire order
     _format: int,
     path: str,
     kind: EntryKind,
@@ -83,7 +94,7 @@ def _entry(  # noqa: PLR0913, PLR0917 - one argument a field, in wire order
 
 _ENTRY = record(
     _entry,
-    uint(ENTRY_FORMAT),
+    exactly(ENTRY_FORMAT),
     text(limits.PATH_SIZE_MAX),
     lambda value: EntryKind(uint(EntryKind.TOMBSTONE)(value)),
     raw(limits.OPERATION_ID_SIZE),
@@ -98,7 +109,9 @@ _ENTRY = record(
 
 def encode_entry(entry: Entry) -> bytes:
     """Return the canonical bytes of an entry."""
-    content = () if entry.content is None else ((entry.content_codec, entry.content_compressor, entry.content),)
+    content = (
+        () if entry.content is None else ((entry.content_codec, entry.content_compressor, entry.content),)
+    )
     manifest = () if entry.manifest is None else (entry.manifest,)
     return encoding.encode(
         (
@@ -153,7 +166,7 @@ def chunks_digest(chunks: Sequence[Chunk]) -> bytes:
     return hasher.digest()
 
 
-# --- Sealed entries ----------------------------------------------------------------------------------------------
+# --- Sealed entries ---------------------------------------------------------------------------------------
 
 
 def _context(kind: int, register: RegisterKey, ballot: Ballot) -> bytes:
@@ -162,7 +175,7 @@ def _context(kind: int, register: RegisterKey, ballot: Ballot) -> bytes:
 
 def seal_entry(key: bytes, nonce: bytes, entry: Entry, register: RegisterKey, ballot: Ballot) -> bytes:
     """Return the value of a register: kind byte, nonce (12 fresh random bytes), sealed entry."""
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV  # noqa: PLC0415 - slow to import
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
     context = _context(entry.kind, register, ballot)
     return bytes((entry.kind,)) + nonce + AESGCMSIV(key).encrypt(nonce, encode_entry(entry), context)
@@ -174,10 +187,14 @@ def open_entry(key: bytes, register: RegisterKey, row: RegisterRow) -> Entry:
     Raises:
         CorruptEntryError: it was not sealed for this register and ballot.
     """
-    from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - slow to import
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV  # noqa: PLC0415
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
-    kind, nonce, sealed = row.value[:1], row.value[1 : 1 + ENTRY_NONCE_SIZE], row.value[1 + ENTRY_NONCE_SIZE :]
+    kind, nonce, sealed = (
+        row.value[:1],
+        row.value[1 : 1 + ENTRY_NONCE_SIZE],
+        row.value[1 + ENTRY_NONCE_SIZE :],
+    )
     try:
         plain = AESGCMSIV(key).decrypt(nonce, sealed, _context(kind[0], register, row.accepted))
     except (InvalidTag, ValueError, IndexError):

@@ -30,7 +30,8 @@ def canonical(path: str) -> str:
     joined = "/".join(parts)
     if len(joined.encode()) > limits.PATH_SIZE_MAX or len(parts) > limits.PATH_DEPTH_MAX:
         raise ConfigError(
-            f"{printable(path)}: a path has at most {limits.PATH_SIZE_MAX} bytes and {limits.PATH_DEPTH_MAX} levels"
+            f"{printable(path)}: a path has at most {limits.PATH_SIZE_MAX} bytes"
+            f" and {limits.PATH_DEPTH_MAX} levels"
         )
     return joined
 
@@ -64,6 +65,8 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) in _UNSAFE else character
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _UNSAFE
+        else character
         for character in text
     )

@@ -1,6 +1,7 @@
 """One chunk: plain → packed → named → sealed → stripe → shares, and back, in the buffers of a slot.
 
-No stage knows its neighbours; no chunk-sized bytes object is made on the way (a compressor's own result excepted).
+No stage knows its neighbours; no chunk-sized bytes object is made on the way (a compressor's own result
+excepted).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,19 +17,20 @@ from dfs.core.interface import Buffer, Cipher, Code, Compressor, Placement
 from dfs.core.keys import VaultKeys
 from dfs.core.types import CODEC_PLAIN, Chunk, Claim, Node, Plain, Recipe, Scope, ShareKey, StripeId
 
-CHUNK_CONTEXT: Final = b"dfs 1 chunk"  # constant associated data: path, version and index are bound in the manifest
+# Constant associated data: path, version and index are bound in the manifest.
+CHUNK_CONTEXT: Final = b"dfs 1 chunk"
 SUBSET_COUNT_MAX: Final = 256  # decodes tried for one chunk when a tag fails
 
 
 @frozen
 class Packer:
-    """A compressor as stages use it. ``compressor``: the calling thread's own. ``codec``: of what it packs."""
+    """A compressor as stages use it. ``compressor``: the calling thread's. ``codec``: of what it packs."""
 
     compressor: Callable[[], Compressor]
     codec: int
 
     def pack(self, plain: Plain) -> tuple[int, Buffer]:
-        """Return codec and packed bytes of a plain chunk; the bytes are valid until the thread packs again."""
+        """Return codec and packed bytes of a plain chunk; they are valid until the thread packs again."""
         packed = self.compressor().compress(plain)
         return (CODEC_PLAIN, plain) if packed is None else (self.codec, packed)
 
@@ -101,7 +103,8 @@ class Stripe:
 
 def name_stripe(stages: Stages, keys: VaultKeys, chunk: Chunk) -> StripeId:
     """Return the stripe id of a chunk under these stages."""
-    return keyring.stripe_id(keys, chunk.chunk_id, stages.cipher_name, stages.code_name, stages.recipe.geometry)
+    geometry = stages.recipe.geometry
+    return keyring.stripe_id(keys, chunk.chunk_id, stages.cipher_name, stages.code_name, geometry)
 
 
 def make_stripe(stages: Stages, keys: VaultKeys, slot: Slot, plain: Plain) -> Stripe:
@@ -109,18 +112,27 @@ def make_stripe(stages: Stages, keys: VaultKeys, slot: Slot, plain: Plain) -> St
     codec, packed = stages.packer.pack(plain)
     chunk = Chunk(keyring.chunk_id(keys, codec, packed), codec, len(plain), len(packed))
     sealed_size = len(packed) + stages.cipher.overhead_size
-    needed, total = stages.recipe.geometry.needed, stages.recipe.geometry.total
     share_size = stages.code.share_size(sealed_size)
-    stripe = slot.view("stripe", needed * share_size)
+    stripe = slot.view("stripe", stages.recipe.geometry.needed * share_size)
     key = keyring.chunk_key(keys, chunk.chunk_id, stages.cipher_name, stages.cipher.key_size)
     stages.cipher.seal_into(key, CHUNK_CONTEXT, packed, stripe[:sealed_size])
     stripe[sealed_size:] = bytes(len(stripe) - sealed_size)
-    parity_buffer = slot.view("parity", (total - needed) * share_size)
-    parity = [parity_buffer[index * share_size : (index + 1) * share_size] for index in range(total - needed)]
+    shares = _encode(stages, slot, stripe, share_size)
+    checksums = [xxh3_128_digest(share) for share in shares]
+    return Stripe(chunk, name_stripe(stages, keys, chunk), share_size, shares, checksums)
+
+
+def _encode(stages: Stages, slot: Slot, stripe: memoryview, share_size: int) -> list[memoryview]:
+    """Return all shares of a padded stripe: pieces of it, then the slot's parity."""
+    needed, total = stages.recipe.geometry.needed, stages.recipe.geometry.total
+    parity = _pieces(slot.view("parity", (total - needed) * share_size), share_size)
     if parity:
         stages.code.encode_into(stripe, parity)
-    shares = [stripe[index * share_size : (index + 1) * share_size] for index in range(needed)] + parity
-    return Stripe(chunk, name_stripe(stages, keys, chunk), share_size, shares, [xxh3_128_digest(part) for part in shares])
+    return _pieces(stripe, share_size) + parity
+
+
+def _pieces(buffer: memoryview, size: int) -> list[memoryview]:
+    return [buffer[offset : offset + size] for offset in range(0, len(buffer), size)]
 
 
 def stripe_size(stages: Stages, chunk: Chunk) -> tuple[int, int]:
@@ -130,7 +142,12 @@ def stripe_size(stages: Stages, chunk: Chunk) -> tuple[int, int]:
 
 
 def open_stripe(
-    stages: Stages, keys: VaultKeys, slot: Slot, chunk: Chunk, shares: Mapping[int, Buffer], target: memoryview
+    stages: Stages,
+    keys: VaultKeys,
+    slot: Slot,
+    chunk: Chunk,
+    shares: Mapping[int, Buffer],
+    target: memoryview,
 ) -> None:
     """Bring back one chunk from any k shares into ``target``, which is chunk.plain_size long.
 
@@ -140,9 +157,8 @@ def open_stripe(
         IntegrityError: the bytes are not those that were sealed. IncompleteError: fewer than k shares.
     """
     sealed_size, share_size = stripe_size(stages, chunk)
-    needed = stages.recipe.geometry.needed
-    stripe = slot.view("stripe", needed * share_size)
-    places = [stripe[index * share_size : (index + 1) * share_size] for index in range(needed)]
+    stripe = slot.view("stripe", stages.recipe.geometry.needed * share_size)
+    places = _pieces(stripe, share_size)
     absent = {index: place for index, place in enumerate(places) if index not in shares}
     if absent:
         stages.code.decode_into(shares, absent)
@@ -190,15 +206,15 @@ def open_doubtful(
 ) -> Found:
     """Bring back a chunk although some shares may be wrong, and tell which.
 
-    Shares whose stored checksum does not fit go last; then k-subsets are tried, at most SUBSET_COUNT_MAX. From the
-    subset that opens, every share is made again and compared.
+    Shares whose stored checksum does not fit go last; then k-subsets are tried, at most SUBSET_COUNT_MAX.
+    From the subset that opens, every share is made again and compared.
 
     Raises:
         IntegrityError: no subset tried gives the chunk.
     """
     fitting = {index: xxh3_128_digest(body) == checksums[index] for index, body in shares.items()}
     ordered = sorted(shares, key=lambda index: (not fitting[index], index))
-    _, share_size = stripe_size(stages, chunk)
+    sealed_size, share_size = stripe_size(stages, chunk)
     for subset in islice(combinations(ordered, stages.recipe.geometry.needed), SUBSET_COUNT_MAX):
         slot = Slot()
         chosen = {index: shares[index] for index in subset}
@@ -206,20 +222,16 @@ def open_doubtful(
             open_stripe(stages, keys, slot, chunk, chosen, target)
         except IntegrityError:
             continue
-        good = {index for index in shares if _remade(stages, chosen, index, share_size) == shares[index]}
-        return Found(frozenset(good), frozenset(shares) - good)
+        stripe = slot.view("stripe", stages.recipe.geometry.needed * share_size)
+        # No tag covers the padding: a lie there must not put the blame on others.
+        stripe[sealed_size:] = bytes(len(stripe) - sealed_size)
+        remade = _encode(stages, slot, stripe, share_size)
+        good = frozenset(index for index, body in shares.items() if remade[index] == body)
+        return Found(good, frozenset(shares) - good)
     raise IntegrityError("no set of shares gives the chunk that was stored")
 
 
-def _remade(stages: Stages, chosen: Mapping[int, Buffer], index: int, share_size: int) -> bytes:
-    target = bytearray(share_size)
-    if index in chosen:
-        return bytes(chosen[index])
-    stages.code.decode_into(chosen, {index: memoryview(target)})
-    return bytes(target)
-
-
-# --- Where shares go ---------------------------------------------------------------------------------------------
+# --- Where shares go --------------------------------------------------------------------------------------
 
 
 def place_stripe(

@@ -1,7 +1,8 @@
 """How many nodes must answer: the only place that computes R, W and H.
 
-n nodes hold a register, r of them may have been rolled back unnoticed. R + W >= n + 1 + r makes every read meet every
-chosen write on a node that remembers it. H is how many nodes must hold their shares before a version may be accepted.
+n nodes hold a register, r of them may have been rolled back unnoticed. R + W >= n + 1 + r makes every read
+meet every chosen write on a node that remembers it. H is how many nodes must hold their shares before a
+version may be accepted.
 Source: CASPaxos (Rystsov 2018) with grid-free quorums; the r term was found and confirmed by simulation.
 """
 
@@ -32,7 +33,7 @@ class Quorum:
 
 def default_tolerance(total: int) -> int:
     """Return r: one rolled-back or replaying node is tolerated from four nodes on."""
-    return 1 if total >= 4 else 0  # noqa: PLR2004 - the rule itself
+    return 1 if total >= 4 else 0
 
 
 def quorum_of(total: int, tolerance: int) -> Quorum:
@@ -63,8 +64,8 @@ def share_threshold(geometry: Geometry, rows: Sequence[Collection[int]], quorum:
         geometry: k and n of the code.
         rows: row i = nodes of share i, as the placement gave them.
 
-    For one share a node it is min(n, max(k + 1, W)); otherwise the least count such that, whichever nodes they are,
-    one further loss is survived. A map that survives no loss needs every node.
+    For one share a node it is min(n, max(k + 1, W)); otherwise the least count such that, whichever nodes
+    they are, one further loss is survived. A map that survives no loss needs every node.
     """
     node_count = len({node for row in rows for node in row})
     if all(len(row) == 1 for row in rows) and node_count == len(rows):
@@ -88,7 +89,7 @@ def readable(geometry: Geometry, rows: Sequence[Collection[int]], holders: Colle
 
 
 def survives(geometry: Geometry, rows: Sequence[Collection[int]], holders: Collection[int]) -> int:
-    """Return how many of ``holders``, any of them, may still be lost without losing the stripe; -1 if it is lost."""
+    """Return how many of ``holders``, any of them, may still be lost before the stripe is; -1 if it is."""
     remaining = sorted(set(holders))
     if not readable(geometry, rows, remaining):
         return -1

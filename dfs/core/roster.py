@@ -1,8 +1,9 @@
 """The roster of a vault: its bytes and digest, and which nodes form the group of a directory.
 
-Groups are chosen by weighted rendezvous hashing: node score = -weight / ln(u), u in (0, 1) from a hash of key and
-node id; the highest scores win. Source: Schindelhauer and Schomaker, "Weighted Distributed Hash Tables" (2005). Among
-zones the one with the fewest nodes chosen so far goes first, so a group spreads over zones as evenly as it can.
+Groups are chosen by weighted rendezvous hashing: node score = -weight / ln(u), u in (0, 1) from a hash of key
+and node id; the highest scores win. Source: Schindelhauer and Schomaker, "Weighted Distributed Hash Tables"
+(2005). Among zones the one with the fewest nodes chosen so far goes first, so a group spreads over zones as
+evenly as it can.
 """
 
 import math
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from blake3 import blake3
 
 from dfs.core import encoding, limits
-from dfs.core.encoding import items, raw, record, text, uint
+from dfs.core.encoding import exactly, items, raw, record, text, uint
 from dfs.core.errors import RemoteProtocolError
 from dfs.core.types import DirectoryId, Node, NodeId, Roster
 
@@ -22,7 +23,7 @@ WEIGHT_SCALE = 1000  # weights travel as thousandths
 
 def encode_roster(roster: Roster) -> bytes:
     """Return the canonical bytes of a roster."""
-    nodes = [(node.node_id, round(node.weight * WEIGHT_SCALE), node.zone) for node in roster.nodes]
+    nodes = [(node.node_id, max(1, round(node.weight * WEIGHT_SCALE)), node.zone) for node in roster.nodes]
     return encoding.encode((ROSTER_FORMAT, roster.epoch, roster.group_size, roster.tolerance, nodes))
 
 
@@ -37,7 +38,7 @@ def _roster(_format: int, epoch: int, group_size: int, tolerance: int, nodes: tu
 _NODE = record(_node, raw(limits.NODE_ID_SIZE), uint(10**9), text(255))
 _ROSTER = record(
     _roster,
-    uint(ROSTER_FORMAT),
+    exactly(ROSTER_FORMAT),
     uint((1 << 32) - 1),
     uint(limits.GROUP_SIZE_MAX),
     uint(limits.GROUP_SIZE_MAX),
@@ -89,5 +90,3 @@ def group_of(roster: Roster, directory: DirectoryId) -> tuple[int, ...]:
         return tuple(range(len(roster.nodes)))
     chosen = {node.node_id for node in rank(directory, roster.nodes)[: roster.group_size]}
     return tuple(index for index, node in enumerate(roster.nodes) if node.node_id in chosen)
-
-

@@ -1,8 +1,8 @@
-"""Frames and sessions without I/O: header and control body to and from bytes, and which message may come when.
+"""Frames and sessions without I/O: header and control body to and from bytes, and what may come when.
 
-A frame is a fixed 64-byte header, a msgpack control body and raw bulk bytes. The header's checksum covers header and
-control body, the bulk has a checksum of its own (or, all zero, its parts bring theirs). Every length is checked
-before anything is allocated. See docs/formats.md.
+A frame is a fixed 64-byte header, a msgpack control body and raw bulk bytes. The header's checksum covers
+header and control body, the bulk has a checksum of its own (or, all zero, its parts bring theirs). Every
+length is checked before anything is allocated. See docs/formats.md.
 """
 
 import enum
@@ -82,7 +82,9 @@ class Mark:
     mark: int = 0
 
 
-def _frame(role: Role, code: int, request_id: int, control: bytes, bulk: Sequence[Buffer], *, summed: bool) -> bytes:
+def _frame(
+    role: Role, code: int, request_id: int, control: bytes, bulk: Sequence[Buffer], *, summed: bool
+) -> bytes:
     bulk_size = sum(len(part) for part in bulk)
     if len(control) > limits.CONTROL_SIZE_MAX or bulk_size > limits.BULK_SIZE_MAX:
         raise errors.LocalProtocolError(f"a frame of {len(control)} + {bulk_size} bytes is too large")
@@ -97,21 +99,27 @@ def encode_request(request: Request, request_id: int, bulk: Sequence[Buffer] = (
     Share bodies (STORE) bring their own checksums; all other bulk gets one in the header.
     """
     summed = not isinstance(request, messages.Store)
-    return _frame(Role.REQUEST, CODES[type(request)], request_id, encoding.encode(request), bulk, summed=summed)
+    return _frame(
+        Role.REQUEST, CODES[type(request)], request_id, encoding.encode(request), bulk, summed=summed
+    )
 
 
-def encode_reply(code: int, request_id: int, reply: Response, mark: Mark, bulk: Sequence[Buffer] = ()) -> bytes:
+def encode_reply(
+    code: int, request_id: int, reply: Response, mark: Mark, bulk: Sequence[Buffer] = ()
+) -> bytes:
     """Return header and control body of a reply."""
     control = encoding.encode((mark, reply))
     return _frame(Role.REPLY, code, request_id, control, bulk, summed=True)
 
 
 def encode_fetch_reply(request_id: int, reply: messages.FetchReply, mark: Mark) -> bytes:
-    """Return header and control body of a FETCH reply; its bulk, the share bodies, follows from files or buffers."""
+    """Return header and control body of a FETCH reply; its bulk, the share bodies, follows."""
     control = encoding.encode((mark, reply))
     bulk_size = sum(result.size for result in reply.results if result.status == messages.FOUND)
     code = CODES[messages.Fetch]
-    head = _LAYOUT.pack(MAGIC, WIRE_VERSION, Role.REPLY, code, request_id, len(control), 0, bulk_size, NO_CHECKSUM)
+    head = _LAYOUT.pack(
+        MAGIC, WIRE_VERSION, Role.REPLY, code, request_id, len(control), 0, bulk_size, NO_CHECKSUM
+    )
     return head + xxh3_128_digest(head + control) + control
 
 
@@ -134,7 +142,9 @@ def decode_header(head: Buffer) -> Header:
     raw = bytes(head)
     if len(raw) != limits.HEADER_SIZE:
         raise RemoteProtocolError("a header has 64 bytes")
-    magic, version, role, code, request_id, control_size, zero, bulk_size, checksum = _LAYOUT.unpack(raw[:_HEAD_SIZE])
+    magic, version, role, code, request_id, control_size, zero, bulk_size, checksum = _LAYOUT.unpack(
+        raw[:_HEAD_SIZE]
+    )
     if magic != MAGIC:
         raise RemoteProtocolError("the peer does not speak the dfs protocol (or not over this transport)")
     if version != WIRE_VERSION:
@@ -158,7 +168,9 @@ def decode_control(header: Header, control: bytes) -> tuple[Message, Mark]:
     size_max = limits.CONTROL_SIZE_MAX
     if header.role is Role.REQUEST:
         shape, name = SHAPES[request], request.__name__
-        message: Message = encoding.decode(control, shape, what=name, error=RemoteProtocolError, size_max=size_max)
+        message: Message = encoding.decode(
+            control, shape, what=name, error=RemoteProtocolError, size_max=size_max
+        )
         return message, Mark()
     cls = reply if header.role is Role.REPLY else ErrorReply
     shape = record(lambda mark, answer: (answer, mark), _MARK, SHAPES[cls])
@@ -189,7 +201,7 @@ def fault_of(reply: ErrorReply) -> DfsError:
     return cls(reply.what, kept=reply.kept, next_step=reply.next_step)
 
 
-# --- Sessions ----------------------------------------------------------------------------------------------------
+# --- Sessions ---------------------------------------------------------------------------------------------
 
 
 class Phase(enum.Enum):
