@@ -1,7 +1,7 @@
 """Every message of the wire, as frozen values, and the one table from code to class.
 
-A request has a class, its reply another; both share a code. Rows that may be large travel as bulk (`rows` functions at
-the end), everything else in the control body. Field order is wire order. See docs/formats.md.
+A request has a class, its reply another; both share a code. Rows that may be large travel as bulk (functions
+at the end), everything else in the control body. Field order is wire order. See docs/formats.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -154,10 +154,11 @@ class List:
 
 @frozen
 class ListReply:
-    """Bulk rows by name id (`list_rows`); ``more``: there may be further rows."""
+    """Bulk rows by name id (`list_rows`); ``more``: there may be further rows; ``floor``: see `RowState`."""
 
     count: int = _of(_COUNT)
     more: bool = _of(flag)
+    floor: Ballot = _of(BALLOT_OR_NONE)
 
 
 @frozen
@@ -243,7 +244,9 @@ class Confirm:
 
     roster_digest: bytes = _of(IDENTIFIER)
     durable: bool = _of(flag)
-    items: tuple[ConfirmItem, ...] = _of(items(record(ConfirmItem, _REGISTER, BALLOT, DIGEST_OR_NONE, flag), _BATCH))
+    items: tuple[ConfirmItem, ...] = _of(
+        items(record(ConfirmItem, _REGISTER, BALLOT, DIGEST_OR_NONE, flag), _BATCH)
+    )
 
 
 @frozen
@@ -320,7 +323,8 @@ class FetchReply:
 
     results: tuple[FetchResult, ...] = _of(
         items(
-            record(FetchResult, uint(CORRUPT), uint(limits.SHARE_SIZE_MAX), raw(0, limits.CHECKSUM_SIZE)), _BATCH
+            record(FetchResult, uint(CORRUPT), uint(limits.SHARE_SIZE_MAX), raw(0, limits.CHECKSUM_SIZE)),
+            _BATCH,
         )
     )
 
@@ -342,7 +346,7 @@ class StatusReply:
 
 @frozen
 class ErrorReply:
-    """Why a request failed: ``kind`` is a key of faults.FAULTS; ``extra``: for another roster, the node's roster."""
+    """Why a request failed. ``kind``: a key of wire.FAULTS; ``extra``: for another roster, the node's."""
 
     kind: int = _of(_COUNT)
     what: str = _of(text(2048))
@@ -410,7 +414,7 @@ SHAPES: Final[Mapping[type[Message], Shape]] = {
 }
 
 
-# --- Rows that travel as bulk ------------------------------------------------------------------------------------
+# --- Rows that travel as bulk -----------------------------------------------------------------------------
 
 
 @frozen
@@ -424,11 +428,16 @@ class ShareBody:
 
 @frozen
 class RowState:
-    """What a node says of a register. ``corrupt``: it has a row that fails its digest (no vote, not an absence)."""
+    """What a node says of a register. ``corrupt``: it has a row that fails its digest (no vote, not an absence).
+
+    ``floor``: the directory's highest forgotten ballot, told where the register holds no value: one up to it may
+    have been dropped.
+    """
 
     row: RegisterRow | None = None
     corrupt: bool = False
     shares: tuple[ShareBody, ...] = ()
+    floor: Ballot = NO_BALLOT
 
 
 @frozen
@@ -469,11 +478,16 @@ _ROW = record(
 _BODY = record(ShareBody, _SHARE, raw(limits.CHECKSUM_SIZE), raw_max(limits.SHARE_INLINE_SIZE_MAX))
 
 
-def _state(rows: tuple[RegisterRow, ...], corrupt: bool, shares: tuple[ShareBody, ...]) -> RowState:  # noqa: FBT001
-    return RowState(rows[0] if rows else None, corrupt, shares)
+def _state(
+    rows: tuple[RegisterRow, ...],
+    corrupt: bool,  # noqa: FBT001 - one argument a field, in wire order
+    shares: tuple[ShareBody, ...],
+    floor: Ballot,
+) -> RowState:
+    return RowState(rows[0] if rows else None, corrupt, shares, floor)
 
 
-_STATE = record(_state, items(_ROW, 1), flag, items(_BODY, _BATCH))
+_STATE = record(_state, items(_ROW, 1), flag, items(_BODY, _BATCH), BALLOT_OR_NONE)
 _PROMISE = record(Promise, flag, BALLOT_OR_NONE, _STATE)
 _LISTED = record(lambda name, state: (NameId(name), state), raw(limits.NAME_ID_SIZE), _STATE)
 _ACCEPT_ITEM = record(
@@ -487,7 +501,9 @@ _ACCEPT_ITEM = record(
     flag,
 )
 _CLAIM = record(
-    lambda stripe, size, code, needed, total, nodes: Claim(StripeId(stripe), size, code, Geometry(needed, total), nodes),
+    lambda stripe, size, code, needed, total, nodes: Claim(
+        StripeId(stripe), size, code, Geometry(needed, total), nodes
+    ),
     raw(limits.STRIPE_ID_SIZE),
     uint(limits.SHARE_SIZE_MAX),
     text(64),
@@ -498,7 +514,7 @@ _CLAIM = record(
 
 
 def _pack_state(state: RowState) -> tuple[object, ...]:
-    return ((state.row,) if state.row is not None else (), state.corrupt, state.shares)
+    return ((state.row,) if state.row is not None else (), state.corrupt, state.shares, state.floor)
 
 
 def encode_states(states: Sequence[RowState]) -> bytes:

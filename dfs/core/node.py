@@ -27,6 +27,7 @@ from dfs.core.messages import AcceptItem, AcceptResult, Promise, RowState, Share
 from dfs.core.roster import decode_roster, roster_digest
 from dfs.core.types import (
     NO_BALLOT,
+    Ballot,
     Claim,
     EntryKind,
     NodeId,
@@ -183,9 +184,11 @@ class VaultNode:
 
     def _row_state(self, view: View, key: RegisterKey) -> RowState:
         try:
-            return RowState(view.register(key))
+            row = view.register(key)
         except CorruptEntryError:
             return RowState(corrupt=True)
+        holds = row is not None and row.accepted != NO_BALLOT
+        return RowState(row, floor=NO_BALLOT if holds else view.floor(key.directory))
 
     def read(self, request: messages.Read, _bulk: memoryview) -> Answer:
         """Return rows, on request with those small data shares that this node is preferred for."""
@@ -236,7 +239,11 @@ class VaultNode:
     def list(self, request: messages.List, _bulk: memoryview) -> Answer:
         """Return the next rows of a directory."""
         count_max = max(1, request.count_max)
-        found = self.store.view(lambda view: view.registers(request.directory, request.after, count_max))
+
+        def work(view: View) -> tuple[Sequence[tuple[RegisterKey, RegisterRow | None]], Ballot]:
+            return view.registers(request.directory, request.after, count_max), view.floor(request.directory)
+
+        found, floor = self.store.view(work)
         listed = []
         size = 0
         for key, row in found:
@@ -248,7 +255,7 @@ class VaultNode:
             if size >= REPLY_ROWS_SIZE_MAX:
                 break
         more = len(listed) < len(found) or len(found) == count_max
-        return Answer(messages.ListReply(len(listed), more), (messages.encode_listed(listed),))
+        return Answer(messages.ListReply(len(listed), more, floor), (messages.encode_listed(listed),))
 
     def prepare(self, request: messages.Prepare, _bulk: memoryview) -> Answer:
         """Promise ballots; all promises are durable before the reply."""
@@ -268,7 +275,7 @@ class VaultNode:
             return Promise(granted=False, ballot=ballot, state=state)
         row = register.promised(state.row, item.ballot)
         transaction.set_register(item.key, row)
-        return Promise(granted=True, ballot=NO_BALLOT, state=RowState(row))
+        return Promise(granted=True, ballot=NO_BALLOT, state=RowState(row, floor=state.floor))
 
     def claims(self, request: messages.Claims, bulk: memoryview) -> Answer:
         """Stage one part of a claim set and pin what it names."""
@@ -559,5 +566,3 @@ class Conversation:
         self._public_key = public_key
         self.vault = self.house.vault(request.user)
         return Answer(self.vault.login_reply())
-
-

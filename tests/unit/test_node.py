@@ -428,10 +428,18 @@ def test_a_forgotten_tombstone_leaves_a_floor(bench: Bench) -> None:
     assert bench.read().row is None
     assert bench.vault.store.view(lambda view: view.claims(KEY, ballot(1))) == []
     for low in (3, 4):
-        assert bench.prepare(low) == Promise(False, ballot(4), RowState())
+        assert bench.prepare(low) == Promise(False, ballot(4), RowState(floor=ballot(4)))
         assert bench.accept(item(low)) == AcceptResult(messages.REFUSED, ballot(4))
     assert bench.prepare(3, register_key(9)).ballot == ballot(4), "the floor is the directory's"
-    assert bench.prepare(5).granted
+    assert bench.read().floor == ballot(4)
+    assert bench.ask(messages.List(DIGEST, DIRECTORY, b"", 100, True)).reply == messages.ListReply(
+        0, False, ballot(4)
+    )
+    promise = bench.prepare(5)
+    assert promise.granted
+    assert promise.state.floor == bench.read().floor == ballot(4), "a promise alone is no value"
+    bench.accept(item(5))
+    assert bench.read().floor == NO_BALLOT, "a value speaks for itself"
 
 
 @pytest.mark.parametrize("case", ["file", "unconfirmed", "other ballot", "promised since", "absent"])
@@ -487,7 +495,7 @@ def test_a_reply_stops_growing(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     bench.accept(*(evolve(item(1), key=key) for key in rows))
     answer = bench.ask(messages.List(DIGEST, DIRECTORY, b"", 100, True))
     assert [name for name, _ in messages.decode_listed(answer.bulk[0])] == [rows[0].name, rows[1].name]
-    assert answer.reply == messages.ListReply(2, True)
+    assert answer.reply == messages.ListReply(2, True, NO_BALLOT)
 
 
 def test_values_are_always_told_and_shares_while_there_is_room(
