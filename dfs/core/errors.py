@@ -34,7 +34,8 @@ class DfsError(Exception):
     @property
     def line(self) -> str:
         """The whole story in one line: what, what was kept, what to do, code."""
-        return f"{self.what}. {self.kept} {self.next_step}  ({self.code})"
+        stop = "" if self.what.endswith((".", "?", "!")) else "."
+        return f"{self.what}{stop} {self.kept} {self.next_step}  ({self.code})"
 
 
 class LocalProtocolError(DfsError):
@@ -77,7 +78,7 @@ class NoConfError(ConfigError):
     """No configuration file was found."""
 
     code = "DFS-E203"
-    next_default = "Name one with --conf FILE, or make one: dfs init."
+    next_default = "Name one with --conf FILE; it needs a line for each server, a user and a password."
 
 
 class InsecureError(ConfigError):
@@ -263,6 +264,10 @@ class AuthError(DfsError):
 
 class LoginError(AuthError):
     """Wrong user or password."""
+
+
+class SealedError(LoginError):
+    """The login is right, but the vault was sealed with another password."""
 
 
 class NoPasswordError(AuthError):

@@ -6,7 +6,7 @@ value that is not proven. Recursive commands are not atomic.
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Final, TypedDict
 
 from attrs import frozen
 
@@ -29,8 +29,8 @@ from dfs.core.errors import ConflictError, DfsError, NotFoundError, QuorumError
 from dfs.core.keys import directory_id, register_key
 from dfs.core.messages import RowState
 from dfs.core.paths import ancestors, printable
-from dfs.core.pipeline import Stages, name_stripe, place_stripe
-from dfs.core.quorum import readable, share_threshold
+from dfs.core.pipeline import Stages, name_stripe, place_stripe, stripe_size
+from dfs.core.quorum import share_threshold, survives
 from dfs.core.register import Verdict
 from dfs.core.transfer import Group, Vault
 from dfs.core.types import (
@@ -39,6 +39,7 @@ from dfs.core.types import (
     DirectoryId,
     Entry,
     EntryKind,
+    Manifest,
     NodeId,
     RegisterKey,
     StripeId,
@@ -145,7 +146,11 @@ class Health(enum.Enum):
 
 @frozen
 class Listed:
-    """One name of a folder. ``node_count``: nodes that hold all they should of it; ``stale``: it may have changed."""
+    """One name of a folder. ``node_count``: nodes that hold all they should; ``stale``: it may have changed.
+
+    ``members``: the nodes of its group, ``holders``: those that hold all they should. ``survives``: further
+    losses of any of them it bears. ``stored_size``: share bytes on the holders.
+    """
 
     entry: Entry
     health: Health
@@ -153,6 +158,9 @@ class Listed:
     node_total: int
     stale: bool
     holders: frozenset[NodeId] = frozenset()
+    members: frozenset[NodeId] = frozenset()
+    survives: int = 0
+    stored_size: int = 0
 
 
 def list_folder(vault: Vault, path: str) -> Operation[list[Listed]]:
@@ -237,28 +245,61 @@ def _listed(vault: Vault, group: Group, found: Found) -> Listed:
     whole = frozenset(
         node for node, row in found.rows.items() if not row.owed_count and not row.corrupt_count
     )
-    health = _health(vault, group, entry, whole)
-    return Listed(entry, health, len(whole), len(group.nodes), found.stale, whole)
+    return Listed(
+        entry=entry,
+        node_count=len(whole),
+        node_total=len(group.nodes),
+        stale=found.stale,
+        holders=whole,
+        members=frozenset(group.nodes),
+        **_standing(vault, group, entry, whole),
+    )
 
 
-def _health(vault: Vault, group: Group, entry: Entry, whole: Collection[NodeId]) -> Health:
+class _Standing(TypedDict):
+    health: Health
+    survives: int
+    stored_size: int
+
+
+def _standing(vault: Vault, group: Group, entry: Entry, whole: Collection[NodeId]) -> _Standing:
+    """Return what the nodes that hold all they should mean for an entry."""
+    if entry.manifest is None:
+        spare = len(vault.counted.intersection(whole)) - (group.quorum.total - group.quorum.write + 1)
+        survived, stored_size = max(0, spare), 0
+    else:
+        survived, stored_size = _shares_standing(vault, group, entry, entry.manifest, whole)
     full = Health.COMPLETE if len(whole) == len(group.nodes) else Health.DEGRADED
-    manifest = entry.manifest
-    if manifest is None:
-        return full
-    indexes = {index for index, node in zip(group.indexes, group.nodes, strict=True) if node in whole}
+    health = full if survived >= 0 else Health.INCOMPLETE
+    return _Standing(health=health, survives=max(0, survived), stored_size=stored_size)
+
+
+def _shares_standing(
+    vault: Vault, group: Group, entry: Entry, manifest: Manifest, whole: Collection[NodeId]
+) -> tuple[int, int]:
+    """Return how many further losses the shares bear (-1: lost already) and what the whole nodes hold.
+
+    A chunk list that is stored itself is not read for this: its file counts as packed to its plain size.
+    """
+    geometry = manifest.recipe.geometry
+    spare = max(-1, len(whole) - geometry.needed)
     try:
         stages = vault.stages_of(manifest.recipe)
     except DfsError:
-        return full if len(whole) >= manifest.recipe.geometry.needed else Health.INCOMPLETE
-    if stages.code.copies == 1 and manifest.recipe.geometry.total == len(group.nodes):
-        return full if len(whole) >= manifest.recipe.geometry.needed else Health.INCOMPLETE
-    for chunk in manifest.chunks:
-        stripe = name_stripe(stages, vault.keys, chunk)
-        rows = place_stripe(stages, manifest.facts, stripe, group.indexes, vault.roster.nodes)
-        if not readable(manifest.recipe.geometry, rows, indexes):
-            return Health.INCOMPLETE
-    return full
+        return spare, 0
+    share_size = sum(stripe_size(stages, chunk)[1] for chunk in manifest.chunks)
+    if manifest.listed:
+        share_size += entry.size // geometry.needed
+    stored_size = share_size * geometry.total * stages.code.copies * len(whole) // len(group.nodes)
+    if stages.code.copies == 1 and geometry.total == len(group.nodes):
+        return spare, stored_size
+    indexes = {index for index, node in zip(group.indexes, group.nodes, strict=True) if node in whole}
+    nodes = vault.roster.nodes
+    maps = {
+        place_stripe(stages, manifest.facts, name_stripe(stages, vault.keys, chunk), group.indexes, nodes)
+        for chunk in manifest.chunks
+    }
+    return min((survives(geometry, rows, indexes) for rows in maps), default=spare), stored_size
 
 
 def walk(vault: Vault, path: str) -> Operation[list[Listed]]:

@@ -48,12 +48,16 @@ class GetItem:
 
 @frozen
 class Got:
-    """A file that was fetched. ``stale``: fewer than R nodes answered. ``received``: share bytes by node."""
+    """A file that was fetched. ``stale``: fewer than R nodes answered.
+
+    ``received``: share bytes by node; ``needed_size``: how many k shares of each chunk have, at least needed.
+    """
 
     entry: Entry
     stale: bool
     received: Mapping[NodeId, int]
     suspects: frozenset[NodeId]
+    needed_size: int = 0
 
 
 @define
@@ -70,8 +74,9 @@ class _Getting:
         """Return what became of it."""
         if self.error is not None or self.found.entry is None:
             return self.error or NotFoundError(self.item.path)
-        received, suspects = self.ledger.received, frozenset(self.ledger.suspects)
-        return Got(self.found.entry, self.found.stale, received, suspects)
+        ledger = self.ledger
+        suspects = frozenset(ledger.suspects)
+        return Got(self.found.entry, self.found.stale, ledger.received, suspects, ledger.needed_size)
 
 
 def get_files(

@@ -490,6 +490,21 @@ class Store(Protocol):
 # --- Commands -----------------------------------------------------------------------------------------------
 
 
+@frozen
+class NodeCertificate:
+    """A node's certificate, as SHA-256; b"" = none. ``known``: from the first use, ``pinned``: in the conf.
+
+    ``reason``: why it showed none, or "".
+    """
+
+    name: str
+    address: str
+    known: bytes
+    pinned: bytes
+    shown: bytes
+    reason: str = ""
+
+
 class CommandContext(Protocol):
     """What a command gets by ``@click.pass_obj``."""
 
@@ -501,10 +516,37 @@ class CommandContext(Protocol):
         """A value of the conf, or None."""
 
     def cluster(self) -> Any:  # noqa: ANN401 - dfs.cluster.Cluster, which lies above this file
-        """The open cluster (dfs.cluster.Cluster): the public Python API."""
+        """The open cluster (dfs.cluster.Cluster): the public Python API. It is closed for the command."""
 
-    def emit(self, kind: str, values: Mapping[str, object]) -> None:
-        """Print one result: text for people or a JSON record, as the user asked."""
+    def remote(self, path: str) -> str:
+        """The canonical remote path of an argument; ``CLUSTER:`` is taken off. Raises: ConfigError."""
+
+    def plugins(self) -> Sequence[Any]:
+        """Every plugin and every failure to load one (dfs.core.registry.PluginStatus)."""
+
+    def login_key(self, user: str) -> bytes:
+        """The public login key (Ed25519) that the user's password or key file in the conf gives; else it asks.
+
+        Raises: NoPasswordError, SecretFileError, ConfigError.
+        """
+
+    def certificates(self) -> Sequence[NodeCertificate]:
+        """Of all nodes of the conf; connects to each, but logs in nowhere."""
+
+    def trust(self, address: str, certificate: bytes) -> None:
+        """Know a node by this certificate from now on."""
+
+    def confirm(self, question: str) -> bool:
+        """Ask on the terminal; ``--yes`` answers. Raises: ConfigError: there is no terminal."""
+
+    def emit(self, kind: str, values: Mapping[str, object], text: str = "") -> None:
+        """Print one result: ``text`` for people (nothing if empty), a record in the list ``kind`` as JSON.
+
+        With kind "" the values are the JSON result itself, not a record of it.
+        """
+
+    def fail(self, error: Exception) -> None:
+        """Tell of an error (DfsError) and go on; the exit status follows from the worst."""
 
 
 # --- Options and plugin objects -----------------------------------------------------------------------------

@@ -184,9 +184,13 @@ def _store(node: NodeId, batch: Sequence[tuple[Placed, int]]) -> Send:
 
 @define
 class Ledger:
-    """What a command learned while fetching: bytes by node, nodes too slow to wait for, nodes that lied or rotted."""
+    """What a command learned while fetching: bytes by node, nodes too slow to wait for, nodes that lied.
+
+    ``needed_size``: bytes that k shares of each chunk have.
+    """
 
     received: dict[NodeId, int] = field(factory=dict)
+    needed_size: int = 0
     slow: set[NodeId] = field(factory=set)
     suspects: set[NodeId] = field(factory=set)
     errors: dict[NodeId, Exception] = field(factory=dict)
@@ -303,9 +307,12 @@ def fetch_chunk(
     """
     fetch = _Fetch(vault, source, slot, ledger)
     geometry = source.stages.recipe.geometry
+    ledger.needed_size += geometry.needed * pipeline.stripe_size(source.stages, source.chunk)[1]
     for index, (checksum, body) in source.shares.items():
         fetch.bodies[index] = body
         fetch.checksums[index] = checksum
+        holder = source.rows[index][0]
+        ledger.received[holder] = ledger.received.get(holder, 0) + len(body)
     yield from _collect(fetch, geometry.needed)
     if len(fetch.bodies) < geometry.needed:
         raise _incomplete(fetch)

@@ -15,9 +15,9 @@ from dfs.core.errors import (
     ConflictError,
     DfsError,
     IntegrityError,
-    LoginError,
     NotInitialisedError,
     QuorumError,
+    SealedError,
 )
 from dfs.core.keys import (
     MASTER_SIZE,
@@ -121,7 +121,7 @@ def open_wrap(vault: Vault, owner: Owner) -> Operation[bytes | None]:
     """Return the master key, None if there is no wrap yet; ``vault`` needs roster and counted nodes only.
 
     Raises:
-        LoginError: it was sealed with another password. QuorumError: too few nodes to say.
+        SealedError: it was sealed with another password. QuorumError: too few nodes to say.
     """
     wrap_vault = evolve(vault, keys=vault_keys(owner.login.kek))
     found = (yield from read_registers(wrap_vault, [WRAP_REGISTER]))[WRAP_REGISTER]
@@ -137,8 +137,8 @@ def open_wrap(vault: Vault, owner: Owner) -> Operation[bytes | None]:
     return None
 
 
-def _sealed() -> LoginError:
-    return LoginError(
+def _sealed() -> SealedError:
+    return SealedError(
         "This vault was sealed with another password",
         kept="Nothing was changed.",
         next_step="Put the old password back in the conf.",

@@ -1,0 +1,267 @@
+"""What people read: sizes, times, the words of the original, and one line for each thing that happened.
+
+Pure: values in, text out. It is imported for `dfs --help` too, so heavy rooms are named for the type
+checker only.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Protocol
+
+from dfs.core.paths import name_of, printable
+from dfs.core.types import EntryKind, NodeId, Outcome
+
+if TYPE_CHECKING:
+    from dfs.core.folders import Listed
+    from dfs.core.getting import Got
+
+# The words of the original client, kept to the letter.
+INVALID_LOGIN: Final = "Invalid Username/Password. Please try again."
+FILES_ARE: Final = "Files in the Servers are:"
+NO_FILE: Final = "No file Found"
+FILE_SAVED: Final = "File saved."
+FILE_SENT: Final = "File send."
+FILE_INCOMPLETE: Final = "File is incomplete."
+FILE_UNKNOWN: Final = "File does not exist."
+FOLDER_UNKNOWN: Final = "Folder does not exist."
+UNKNOWN_VERB: Final = "Please provide one of the following commands."
+WRONG_ARGUMENTS: Final = "Please provide arguments for that command."
+INCOMPLETE_MARK: Final = " [incomplete]"
+
+SEALED: Final = "This vault was sealed with another password."
+STALE: Final = "degraded: may be stale"
+
+KIBI: Final = 1024
+SIZE_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+MINUTE_S: Final = 60
+HOUR_S: Final = 3600
+REASONS: Final = {
+    "refused the connection": "refused",
+    "does not answer": "no answer",
+    "did not answer in time": "no answer",
+    "broke off the connection": "broken off",
+}
+
+
+class NodeState(Protocol):
+    """A node as a message needs it; ``down``: why it is left out, "" while it is used."""
+
+    @property
+    def name(self) -> str:
+        """What the conf calls it."""
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+
+    @property
+    def down(self) -> str:
+        """Why it is left out."""
+
+
+# --- Figures ------------------------------------------------------------------------------------------------
+
+
+def size_text(size: int) -> str:
+    """Return a size in bytes with one decimal: ``17.5 KiB``."""
+    if size < KIBI:
+        return f"{size} B"
+    value = float(size)
+    for unit in SIZE_UNITS:
+        value /= KIBI
+        if round(value, 1) < KIBI:
+            return f"{value:.1f} {unit}"
+    return f"{value:.1f} {SIZE_UNITS[-1]}"
+
+
+def short_size(size: int) -> str:
+    """Return a size with about three figures: ``8.8 KiB``, ``234 MiB``."""
+    number, _, unit = size_text(size).partition(" ")
+    return f"{float(number):.0f} {unit}" if float(number) >= 100 else f"{number} {unit}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration: ``6.1 s``, ``2 min 05 s``, ``3 h 07 min``."""
+    if round(seconds, 1) < MINUTE_S:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < HOUR_S:
+        return f"{whole // MINUTE_S} min {whole % MINUTE_S:02d} s"
+    return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S:02d} min"
+
+
+def rate_text(size: int, seconds: float) -> str:
+    """Return bytes in a time as a rate: ``88 MiB/s``."""
+    return f"{short_size(round(size / max(seconds, 1e-3)))}/s"
+
+
+def count_text(count: int, noun: str) -> str:
+    """Return ``1 file``, ``2 files``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listing(words: Sequence[str]) -> str:
+    """Return words as people list them: ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+# --- What happened ------------------------------------------------------------------------------------------
+
+
+def survival(count: int) -> str:
+    """Return how many more nodes may be lost: ``survives any 2``."""
+    return f"survives any {count}" if count > 0 else "survives no loss"
+
+
+def detail(outcome: Outcome) -> str:
+    """Return what became of a stored file: ``17.5 KiB, 4 of 4 nodes, survives any 2``."""
+    nodes = f"{outcome.node_count} of {outcome.node_total} nodes"
+    known = "  (0 B of shares sent, already stored)" if outcome.stored_size and not outcome.sent_size else ""
+    return f"{size_text(outcome.size)}, {nodes}, {survival(outcome.survives)}{known}"
+
+
+def got_detail(got: "Got", labels: Mapping[NodeId, str], seconds: float) -> str:
+    """Return how a file came: ``17.5 KiB in 0.0 s  dfs1 8.8 KiB, dfs2 8.8 KiB  (0 B extra)``."""
+    head = f"{size_text(got.entry.size)} in {duration_text(seconds)}"
+    if not got.received:
+        return head
+    sizes = sorted((label_name(labels, node), size) for node, size in got.received.items())
+    nodes = ", ".join(f"{name} {short_size(size)}" for name, size in sizes)
+    extra = max(0, sum(got.received.values()) - got.needed_size)
+    return f"{head}  {nodes}  ({size_text(extra)} extra)"
+
+
+def label_name(labels: Mapping[NodeId, str], node: NodeId) -> str:
+    """Return a node's name, without its address, fit for a terminal."""
+    return printable(labels.get(node, node.hex()[:8]).partition(" ")[0])
+
+
+def reason(state: NodeState) -> str:
+    """Return why a node is left out, without repeating its address: ``refused``."""
+    return short_reason(state.down, state.address)
+
+
+def short_reason(down: str, address: str) -> str:
+    """Return the reason of an error without the address it begins with: ``refused``."""
+    bare = down.removeprefix(f"{address} ")
+    return printable(REASONS.get(bare, bare))
+
+
+def node_down(place: int, state: NodeState) -> str:
+    """Return the line for a node found down; ``place``: in the conf, from 1."""
+    return f"Server {place} is down. ({printable(state.name)} {state.address}: {reason(state)})"
+
+
+def all_down(states: Iterable[NodeState]) -> str:
+    """Return the line for a cluster of which no node answers."""
+    reasons = ", ".join(f"{printable(state.name)} {state.address}: {reason(state)}" for state in states)
+    return f"All servers are down. ({reasons})"
+
+
+def degraded_line(outcome: Outcome, labels: Mapping[NodeId, str], states: Iterable[NodeState]) -> str:
+    """Return the line that names the nodes a stored file has not reached, and what ends that."""
+    lacking = {labels[node] for node in outcome.missing if node in labels}
+    strangers = len(lacking) < len(outcome.missing)  # nodes nobody has met since the start
+    met = set(labels.values())
+    names: list[str] = []
+    clauses: list[str] = []
+    for state in states:
+        label = f"{state.name} {state.address}"
+        if state.down and (label in lacking or (strangers and label not in met)):
+            lacking.discard(label)
+            names.append(printable(state.name))
+            clauses.append(f"{printable(label)} ({reason(state)})")
+    for label in sorted(lacking):
+        names.append(printable(label.partition(" ")[0]))
+        clauses.append(f"{printable(label)} (has not got all of it)")
+    away = listing(clauses) or count_text(len(outcome.missing), "node")
+    back = f"{listing(names) or 'they'} {'is' if len(names) == 1 else 'are'} back"
+    path = printable(outcome.path)
+    return (
+        f"degraded: {path} is not on {away}. The file is stored and readable."
+        f" When {back}, put it again: only what is missing is sent.  (DFS-E301)"
+    )
+
+
+def vault_made(node_count: int) -> str:
+    """Return the line for the first login of all."""
+    return (
+        f"Vault made on {node_count} of {node_count} nodes."
+        " Keep the password: without it nobody can read what is stored."
+    )
+
+
+# --- Names and listings -------------------------------------------------------------------------------------
+
+
+def quoted(name: str) -> str:
+    """Return a name as a prompt line takes it back: quoted where it could be misread."""
+    shown = printable(name)
+    doubtful = shown.endswith(INCOMPLETE_MARK) or shown != shown.strip(" \t") or "'" in shown or '"' in shown
+    if not doubtful and shown:
+        return shown
+    escaped = shown.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def listed_name(listed: "Listed", path: str | None = None) -> str:
+    """Return a listed name (or ``path`` instead), quoted if need be, with "/" of a folder and LIST's mark."""
+    entry = listed.entry
+    shown = quoted(name_of(entry.path) if path is None else path)
+    folder = "/" if entry.kind is EntryKind.FOLDER else ""
+    return f"{shown}{folder}{INCOMPLETE_MARK if listed.health.value == 'incomplete' else ''}"
+
+
+def long_rows(listed: Sequence["Listed"], nodes: Sequence[tuple[NodeId, str]]) -> list[str]:
+    """Return the table of ``ls -l``; ``nodes``: ids and names of the cluster in its order."""
+    rows = [("STATE", "SIZE", "STORED", "NODES", "MODIFIED", "NAME"), *(_row(item, nodes) for item in listed)]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = ["  ".join([*map(str.ljust, row, widths), row[5]]) for row in rows]
+    return [*lines, _summary(listed, nodes)] if listed else []
+
+
+def _row(item: "Listed", nodes: Sequence[tuple[NodeId, str]]) -> tuple[str, ...]:
+    entry = item.entry
+    if entry.kind is EntryKind.FOLDER:
+        return "folder", "", "", _marks(item, nodes), "", listed_name(item)
+    state = item.health.value.upper() if item.health.value == "incomplete" else item.health.value
+    modified = datetime.fromtimestamp(entry.mtime_ns // 10**9).astimezone().strftime("%Y-%m-%d %H:%M")
+    return (
+        f"{state} {item.node_count}/{item.node_total}",
+        size_text(entry.size),
+        size_text(item.stored_size),
+        _marks(item, nodes),
+        modified,
+        listed_name(item).removesuffix(INCOMPLETE_MARK) + _remark(item, nodes),
+    )
+
+
+def _remark(item: "Listed", nodes: Sequence[tuple[NodeId, str]]) -> str:
+    if item.health.value == "degraded":
+        return f"   {survival(item.survives)}"
+    if item.health.value == "incomplete":
+        manifest = item.entry.manifest
+        needed = f"needs {manifest.recipe.geometry.needed}; " if manifest is not None else ""
+        return f"   {needed}gone from {', '.join(_away(item, nodes))}"
+    return ""
+
+
+def _away(item: "Listed", nodes: Sequence[tuple[NodeId, str]]) -> list[str]:
+    return [printable(name) for node, name in nodes if node in item.members - item.holders]
+
+
+def _marks(item: "Listed", nodes: Sequence[tuple[NodeId, str]]) -> str:
+    return "".join("#" if node in item.holders else "." for node, _ in nodes if node in item.members)
+
+
+def _summary(listed: Sequence["Listed"], nodes: Sequence[tuple[NodeId, str]]) -> str:
+    files = [item for item in listed if item.entry.kind is EntryKind.FILE]
+    parts = [f"{count_text(len(files), 'file')}, {size_text(sum(item.entry.size for item in files))}."]
+    degraded = sum(1 for item in files if item.health.value == "degraded")
+    incomplete = [item for item in files if item.health.value == "incomplete"]
+    if degraded:
+        parts.append(f"{degraded} degraded: bring the missing nodes back, or put it again.")
+    if incomplete:
+        away = sorted({name for item in incomplete for name in _away(item, nodes)})
+        parts.append(f"{len(incomplete)} incomplete: put it again, or bring back {', '.join(away)}.")
+    return " ".join(parts)
