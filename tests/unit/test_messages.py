@@ -1,0 +1,240 @@
+"""Messages: each comes back as it was, in one form only, and rows within their bounds."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, strategies as st
+
+from dfs.core import encoding, limits, messages
+from dfs.core.errors import RemoteProtocolError
+from dfs.core.messages import CODES, MESSAGES, SHAPES, AcceptItem, Message, Promise, RowState, ShareBody
+from dfs.core.types import (
+    Ballot,
+    Claim,
+    DirectoryId,
+    Geometry,
+    NameId,
+    NodeId,
+    RegisterKey,
+    RegisterRow,
+    ShareKey,
+    StripeId,
+    VaultState,
+)
+
+KEY = RegisterKey(DirectoryId(b"d" * 16), NameId(b"n" * 16))
+BALLOT = Ballot(b"b" * 24)
+STRIPE = StripeId(b"s" * 32)
+SHARE = ShareKey(STRIPE, 15)
+DIGEST = b"x" * 32
+SUM = b"c" * 16
+ROW = RegisterRow(BALLOT, BALLOT, b"value", DIGEST, DIGEST, DIGEST, safe=True, claimed_count=3, owed_count=1)
+BODY = ShareBody(SHARE, SUM, b"body")
+STATE = RowState(ROW, shares=(BODY,))
+CLAIM = Claim(STRIPE, 1000, "reed-solomon@1", Geometry(2, 3), ((0,), (1, 2), (1023,)))
+ACCEPT = AcceptItem(KEY, BALLOT, b"value", DIGEST, DIGEST, b"claims", lenient=True)
+
+SAMPLES: Sequence[Message] = (
+    messages.Hello(b"n" * 32, "1.0", ("a", "b")),
+    messages.HelloReply(NodeId(b"i" * 16), 1, "dfs", b"n" * 32, "DFS1", "1.0", ()),
+    messages.Login("alice", b"s" * 64),
+    messages.LoginReply(VaultState.JOINING, b"roster"),
+    messages.Create(b"roster"),
+    messages.CreateReply(b"roster"),
+    messages.Activate(DIGEST),
+    messages.Ping(),
+    messages.Empty(),
+    messages.Read(DIGEST, with_values=True, with_shares=False, keys=(KEY, KEY)),
+    messages.ReadReply(2),
+    messages.List(DIGEST, KEY.directory, b"", 1024, with_values=True),
+    messages.ListReply(1, more=True, floor=BALLOT),
+    messages.Prepare(DIGEST, (messages.PrepareItem(KEY, BALLOT),)),
+    messages.PrepareReply(1),
+    messages.Claims(DIGEST, 0),
+    messages.Accept(DIGEST, 1),
+    messages.AcceptReply((messages.AcceptResult(messages.MISSING, BALLOT, (0, 7)), messages.AcceptResult(0))),
+    messages.Confirm(DIGEST, durable=True, items=(messages.ConfirmItem(KEY, BALLOT, DIGEST, safe=False),)),
+    messages.ConfirmReply((True, False)),
+    messages.Forget(DIGEST, (messages.PrepareItem(KEY, BALLOT),)),
+    messages.Has((SHARE,)),
+    messages.HasReply((True,)),
+    messages.Store((messages.ShareHead(SHARE, 4, SUM),)),
+    messages.Fetch((SHARE,)),
+    messages.FetchReply((messages.FetchResult(0, 4, SUM), messages.FetchResult(messages.ABSENT, 0, b""))),
+    messages.Status(),
+    messages.StatusReply(VaultState.ACTIVE, 1 << 50, 0, ""),
+    messages.ErrorReply(5, "what", "kept", "next", b""),
+)
+
+
+def read(cls: type[Message], encoded: bytes) -> object:
+    size_max = limits.CONTROL_SIZE_MAX
+    return encoding.decode(encoded, SHAPES[cls], what="it", error=RemoteProtocolError, size_max=size_max)
+
+
+def name(value: object) -> str:
+    return value.__name__ if isinstance(value, type) else type(value).__name__
+
+
+# --- Control bodies -----------------------------------------------------------------------------------------
+
+
+def test_every_message_has_a_sample_and_a_code() -> None:
+    classes = {cls for pair in MESSAGES.values() for cls in pair} | {messages.ErrorReply}
+    assert {type(sample) for sample in SAMPLES} == classes == set(SHAPES)
+    assert {request: code for code, (request, _) in MESSAGES.items()} == CODES
+    assert all(0 < code < 1 << 16 for code in MESSAGES)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=name)
+def test_a_message_comes_back(sample: Message) -> None:
+    assert read(type(sample), encoding.encode(sample)) == sample
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=name)
+def test_no_field_may_be_missing_added_or_of_another_kind(sample: Message) -> None:
+    fields = msgpack.unpackb(encoding.encode(sample))
+    broken: list[list[Any]] = [[*fields, 0], *([fields[:-1]] if fields else [])]
+    broken += [[*fields[:place], -1, *fields[place + 1 :]] for place in range(len(fields))]
+    broken += [[*fields[:place], [[]] * 5000, *fields[place + 1 :]] for place in range(len(fields))]
+    for form in broken:
+        with pytest.raises(RemoteProtocolError):
+            read(type(sample), msgpack.packb(form))
+
+
+@pytest.mark.parametrize("cls", SHAPES, ids=name)
+@given(encoded=st.binary(max_size=80))
+def test_any_bytes_are_the_message_or_the_error(cls: type[Message], encoded: bytes) -> None:
+    try:
+        message = read(cls, encoded)
+    except RemoteProtocolError:
+        return
+    assert encoding.encode(message) == encoded
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        messages.Hello(b"n" * 31, "1.0", ()),
+        messages.Hello(b"n" * 32, "v" * 65, ()),
+        messages.Hello(b"n" * 32, "", ("f",) * 33),
+        messages.Login("u" * 256, b"s" * 64),
+        messages.Login("u", b"s" * 63),
+        messages.LoginReply(5, b""),  # type: ignore[arg-type] # no such state
+        messages.Read(b"", with_values=True, with_shares=True, keys=()),
+        messages.Read(DIGEST, with_values=True, with_shares=True, keys=(KEY,) * 513),
+        messages.List(DIGEST, KEY.directory, b"a", 1, with_values=True),
+        messages.List(DIGEST, KEY.directory, b"", 1025, with_values=True),
+        messages.Prepare(DIGEST, (messages.PrepareItem(KEY, Ballot(b"")),)),
+        messages.Has((ShareKey(STRIPE, 16),)),
+        messages.Store((messages.ShareHead(SHARE, limits.SHARE_SIZE_MAX + 1, SUM),)),
+        messages.FetchReply((messages.FetchResult(3, 0, b""),)),
+        messages.AcceptReply((messages.AcceptResult(8),)),
+        messages.Accept(DIGEST, 513),
+        messages.Claims(DIGEST, 1 << 32),
+    ],
+    ids=name,
+)
+def test_bounds(message: Message) -> None:
+    with pytest.raises(RemoteProtocolError):
+        read(type(message), encoding.encode(message))
+
+
+def test_the_largest_batches_fit_a_control_body() -> None:
+    count = limits.BATCH_COUNT_MAX
+    prepare = messages.PrepareItem(KEY, BALLOT)
+    confirm = messages.ConfirmItem(KEY, BALLOT, DIGEST, safe=True)
+    largest: Sequence[Message] = (
+        messages.Read(DIGEST, with_values=True, with_shares=True, keys=(KEY,) * count),
+        messages.Prepare(DIGEST, (prepare,) * count),
+        messages.Confirm(DIGEST, durable=True, items=(confirm,) * count),
+        messages.Forget(DIGEST, (prepare,) * count),
+        messages.Has((SHARE,) * count),
+        messages.Store((messages.ShareHead(SHARE, limits.SHARE_SIZE_MAX, SUM),) * count),
+        messages.FetchReply((messages.FetchResult(0, limits.SHARE_SIZE_MAX, SUM),) * count),
+    )
+    for message in largest:
+        assert len(encoding.encode(message)) <= limits.CONTROL_SIZE_MAX, name(message)
+
+
+# --- Bulk rows ----------------------------------------------------------------------------------------------
+
+ROWS: Sequence[tuple[Callable[[Any], bytes], Callable[[bytes], object], object]] = (
+    (messages.encode_states, messages.decode_states, (STATE, RowState(), RowState(corrupt=True))),
+    (messages.encode_states, messages.decode_states, (RowState(floor=BALLOT),)),
+    (messages.encode_listed, messages.decode_listed, ((KEY.name, STATE), (KEY.name, RowState()))),
+    (
+        messages.encode_promises,
+        messages.decode_promises,
+        (Promise(granted=True, ballot=Ballot(b""), state=STATE), Promise(False, BALLOT, RowState())),
+    ),
+    (messages.encode_accepts, messages.decode_accepts, (ACCEPT, ACCEPT)),
+    (lambda claims: b"".join(map(messages.encode_claim, claims)), messages.decode_claims, (CLAIM, CLAIM)),
+)
+
+
+@pytest.mark.parametrize(("encode", "decode", "rows"), ROWS)
+def test_rows_come_back(
+    encode: Callable[[Any], bytes], decode: Callable[[bytes], object], rows: Sequence[object]
+) -> None:
+    assert decode(encode(rows)) == rows
+    assert decode(encode(())) == ()
+
+
+@pytest.mark.parametrize(("encode", "decode", "rows"), ROWS)
+def test_cut_or_longer_rows_are_refused(
+    encode: Callable[[Any], bytes], decode: Callable[[bytes], object], rows: Sequence[object]
+) -> None:
+    encoded = encode(rows[:1])
+    for size in range(1, len(encoded)):
+        with pytest.raises(RemoteProtocolError):
+            decode(encoded[:size])
+    with pytest.raises(RemoteProtocolError):
+        decode(encoded + b"\xc0")
+
+
+@pytest.mark.parametrize("decode", list(dict.fromkeys(row[1] for row in ROWS)))
+@given(bulk=st.binary(max_size=60))
+def test_any_bulk_is_rows_or_the_error(decode: Callable[[bytes], object], bulk: bytes) -> None:
+    try:
+        decode(bulk)
+    except RemoteProtocolError:
+        return
+
+
+def test_what_a_row_may_not_be() -> None:
+    too_large = ACCEPT.__class__(
+        KEY, BALLOT, b"v" * (limits.ENTRY_SIZE_MAX + 1), DIGEST, b"", b"", lenient=False
+    )
+    with pytest.raises(RemoteProtocolError):
+        messages.decode_accepts(messages.encode_accepts([too_large]))
+    large_body = ShareBody(SHARE, SUM, bytes(limits.SHARE_INLINE_SIZE_MAX + 1))
+    with pytest.raises(RemoteProtocolError):
+        messages.decode_states(messages.encode_states([RowState(shares=(large_body,))]))
+    with pytest.raises(RemoteProtocolError):
+        messages.decode_states(messages.encode_states([RowState()] * (limits.LIST_COUNT_MAX + 1)))
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        Claim(StripeId(b"s"), 1, "a@1", Geometry(1, 1), ((0,),)),
+        Claim(STRIPE, limits.SHARE_SIZE_MAX + 1, "a@1", Geometry(1, 1), ((0,),)),
+        Claim(STRIPE, 1, "a" * 65, Geometry(1, 1), ((0,),)),
+        Claim(STRIPE, 1, "a@1", Geometry(1, 1), ((1024,),)),
+        Claim(STRIPE, 1, "a@1", Geometry(1, 1), ((0,),) * 17),
+        Claim(STRIPE, 1, "a@1", Geometry(1, 1), ((0,) * 17,)),
+    ],
+)
+def test_what_a_claim_may_not_be(claim: Claim) -> None:
+    with pytest.raises(RemoteProtocolError):
+        messages.decode_claims(messages.encode_claim(claim))
+
+
+@pytest.mark.parametrize(("needed", "total"), [(0, 1), (2, 1), (1, 17), (0, 0)])
+def test_a_claim_has_a_possible_geometry(needed: int, total: int) -> None:
+    encoded = encoding.encode((STRIPE, 1, "a@1", needed, total, ((0,),)))
+    with pytest.raises(RemoteProtocolError):
+        messages.decode_claims(encoded)
