@@ -1,18 +1,18 @@
 """How client operations talk to the world: they yield effects and receive events, so they contain no I/O.
 
-An `Operation` is a generator. The shell runs it over threads and sockets, the simulator over virtual time. Every Send,
-Work and Sleep is answered by exactly one event with its tag, once nobody touches its buffers any more; a dropped one
-may be answered too, which is then ignored.
+An `Operation` is a generator. The shell runs it over threads and sockets, the simulator over virtual time.
+Every Send, Work and Sleep is answered by exactly one event with its tag, once nobody touches its buffers any
+more; a dropped one may be answered too, which is then ignored.
 """
 
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from dfs.core import limits, messages
-from dfs.core.errors import LocalProtocolError
+from dfs.core.errors import DfsError, LocalProtocolError
 from dfs.core.interface import Buffer
 from dfs.core.types import NodeId
 
@@ -119,14 +119,19 @@ def sleep(seconds: float) -> Operation[None]:
 class Answers:
     """What nodes said: ``replies`` and ``errors`` by node."""
 
-    replies: Mapping[NodeId, Reply] = field(factory=dict)
-    errors: Mapping[NodeId, Exception] = field(factory=dict)
+    replies: dict[NodeId, Reply] = field(factory=dict)
+    errors: dict[NodeId, Exception] = field(factory=dict)
+
+
+def _take_any(_node: NodeId, _reply: Reply) -> None:
+    """Take a reply as it is."""
 
 
 def ask(
     sends: Sequence[Send],
     enough: Callable[[Answers], bool] = lambda _answers: False,
     *,
+    take: Callable[[NodeId, Reply], None] = _take_any,
     stragglers: bool = True,
     quick: bool = False,
 ) -> Operation[Answers]:
@@ -134,25 +139,32 @@ def ask(
 
     Args:
         sends: one a node, tagged with the node.
-        enough: whether what is there suffices. Nodes without an answer are then hurried (``stragglers``: late answers
-            are still of use) or dropped. When only one node is left it is hurried in any case.
+        enough: whether what is there suffices. Nodes without an answer are then hurried (``stragglers``: late
+            answers are still of use) or dropped. When only one node is left it is hurried in any case.
+        take: called once with each reply. What it raises is the node's error: one that answers nonsense is as
+            good as away.
         quick: the answer costs a node no disk sync, so all others are hurried as soon as one has answered.
     """
-    answers = Answers({}, {})
+    answers = Answers()
     waiting = {send.node for send in sends}
     hurried: set[NodeId] = set()
     effects: Effects = tuple(sends)
     while waiting:
         event = yield effects
         effects = ()
-        node = event.tag
-        if node not in waiting:
+        node = next((late for late in waiting if late == event.tag), None)
+        if node is None:
             continue
         waiting.discard(node)
         if isinstance(event, Failed):
-            answers.errors[node] = event.error  # type: ignore[index]
+            answers.errors[node] = event.error
         elif isinstance(event, Reply):
-            answers.replies[node] = event  # type: ignore[index]
+            try:
+                take(node, event)
+            except DfsError as error:
+                answers.errors[node] = error
+            else:
+                answers.replies[node] = event
         satisfied = enough(answers)
         if satisfied and not stragglers:
             break
@@ -179,40 +191,80 @@ class _Running(Generic[T, S]):
 def parallel(jobs: Iterable[Callable[[S], Operation[T]]], slots: Sequence[S]) -> Operation[list[T]]:
     """Run jobs side by side, each with a slot of its own, and return their results in order.
 
-    The first error ends all; slots of jobs that were running are then not used again.
+    The first error ends all, but is raised only when nobody works on any slot any more.
     """
-    waiting: Iterator[tuple[int, Callable[[S], Operation[T]]]] = enumerate(jobs)
-    free = list(slots)
-    running: dict[int, _Running[T, S]] = {}
-    results: dict[int, T] = {}
+    crew: _Crew[T, S] = _Crew(enumerate(jobs), list(slots))
+    unanswered: dict[Tag, Send | Work] = {}
+    try:
+        effects = crew.fill()
+        while crew.running:
+            _note(unanswered, effects)
+            event = yield effects
+            unanswered.pop(event.tag, None)
+            effects = crew.take(event)
+    except Exception:
+        yield from _wait_for(unanswered)
+        raise
+    finally:
+        for job in crew.running.values():
+            job.operation.close()
+    return [crew.results[index] for index in sorted(crew.results)]
 
-    def advance(index: int, event: Event | None) -> Effects:
-        job = running[index]
+
+@define
+class _Crew(Generic[T, S]):
+    """The jobs of `parallel`: those to come, the slots nobody uses, those under way, and results by index."""
+
+    jobs: Iterator[tuple[int, Callable[[S], Operation[T]]]]
+    free: list[S]
+    running: dict[int, _Running[T, S]] = field(factory=dict)
+    results: dict[int, T] = field(factory=dict)
+
+    def fill(self) -> Effects:
+        """Start jobs while there are slots."""
+        effects: Effects = ()
+        while self.free:
+            index, job = next(self.jobs, (-1, None))
+            if job is None:
+                break
+            slot = self.free.pop()
+            self.running[index] = _Running(job(slot), slot)
+            effects += self._advance(index, None)
+        return effects
+
+    def take(self, event: Event) -> Effects:
+        """Hand an event to its job."""
+        index, tag = _split(event.tag)
+        return self._advance(index, evolve(event, tag=tag)) + self.fill() if index in self.running else ()
+
+    def _advance(self, index: int, event: Event | None) -> Effects:
+        job = self.running[index]
         try:
             effects = next(job.operation) if event is None else job.operation.send(event)
         except StopIteration as end:
-            results[index] = end.value
-            free.append(running.pop(index).slot)
+            self.results[index] = end.value
+            self.free.append(self.running.pop(index).slot)
             return ()
         return tuple(evolve(effect, tag=(index, effect.tag)) for effect in effects)
 
-    def fill() -> Effects:
-        effects: Effects = ()
-        while free:
-            index, job = next(waiting, (-1, None))
-            if job is None:
-                break
-            slot = free.pop()
-            running[index] = _Running(job(slot), slot)
-            effects += advance(index, None)
-        return effects
 
-    effects = fill()
-    while running:
+def _note(unanswered: dict[Tag, Send | Work], effects: Effects) -> None:
+    for effect in effects:
+        if isinstance(effect, (Send, Work)):
+            unanswered[effect.tag] = effect
+        elif isinstance(effect, Drop):
+            unanswered.pop(effect.tag, None)
+
+
+def _wait_for(unanswered: dict[Tag, Send | Work]) -> Operation[None]:
+    """Wait until nobody touches the buffers of what is under way."""
+    effects: Effects = tuple(
+        Hurry(tag, remember=False) for tag, effect in unanswered.items() if isinstance(effect, Send)
+    )
+    while unanswered:
         event = yield effects
-        index, tag = _split(event.tag)
-        effects = advance(index, evolve(event, tag=tag)) + fill() if index in running else ()
-    return [results[index] for index in sorted(results)]
+        effects = ()
+        unanswered.pop(event.tag, None)
 
 
 def _split(tag: Tag) -> tuple[int, Tag]:

@@ -14,14 +14,10 @@ from dfs.core import limits, messages
 from dfs.core.consensus import (
     Change,
     Changed,
-    Found,
     Outcomes,
     Proposal,
     change_registers,
     checked,
-    decide,
-    found_in,
-    read_registers,
     too_few,
 )
 from dfs.core.effects import Operation, Send, ask
@@ -31,6 +27,7 @@ from dfs.core.messages import RowState
 from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Stages, name_stripe, place_stripe, stripe_size
 from dfs.core.quorum import share_threshold, survives
+from dfs.core.reading import Found, decide, found_in, read_registers
 from dfs.core.register import Verdict
 from dfs.core.transfer import Group, Vault
 from dfs.core.types import (

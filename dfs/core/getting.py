@@ -1,7 +1,8 @@
 """Get files: from their entries to verified bytes; pure operations.
 
-Small files are fetched side by side, a large one chunk by chunk through the slots. Exactly k shares of a chunk are
-asked for, the data shares first; another one only when a node fails, is slow or has sent wrong bytes.
+Small files are fetched side by side, a large one chunk by chunk through the slots. Exactly k shares of a
+chunk are asked for, the data shares first; another one only when a node fails, is slow or has sent wrong
+bytes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,13 +11,13 @@ from typing import Protocol
 
 from attrs import define, evolve, field, frozen
 
-from dfs.core.consensus import Found, read_registers
 from dfs.core.effects import Operation, parallel, work
 from dfs.core.errors import DfsError, IntegrityError, NotFoundError, QuorumError
 from dfs.core.interface import Buffer
 from dfs.core.keys import register_key
 from dfs.core.paths import printable
 from dfs.core.pipeline import Slot
+from dfs.core.reading import Found, read_registers
 from dfs.core.transfer import Ledger, Source, Vault, chunks_of, fetch_chunk, sources_of
 from dfs.core.types import Entry, EntryKind, Manifest, NodeId
 
@@ -82,7 +83,8 @@ class _Getting:
 def get_files(
     vault: Vault, items: Sequence[GetItem], slots: Sequence[Slot], progress: Callable[[int], object] = _ignore
 ) -> Operation[list[Got | DfsError]]:
-    """Fetch files and return what was got or the error of each, in order. With one slot, chunks come in order.
+    """Fetch files and return what was got or the error of each, in order. With one slot, chunks come in
+    order.
 
     Raises:
         QuorumError: no node answers.

@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 from attrs import define, evolve, field, frozen
 
 from dfs.core import limits, pipeline
-from dfs.core.consensus import Change, Changed, Found, Outcomes, Proposal, change_registers, read_registers
+from dfs.core.consensus import Change, Changed, Outcomes, Proposal, change_registers
 from dfs.core.effects import Operation, parallel, together, work
 from dfs.core.errors import (
     ConflictError,
@@ -25,6 +25,7 @@ from dfs.core.manifest import chunks_digest, encode_chunks
 from dfs.core.paths import ancestors, name_of, printable
 from dfs.core.pipeline import Slot, Stages, Stripe
 from dfs.core.quorum import share_threshold, survives
+from dfs.core.reading import Found, read_registers
 from dfs.core.transfer import (
     Group,
     Placed,
@@ -69,7 +70,9 @@ class Content(Protocol):
 
 @frozen
 class PutItem:
-    """One file to store. ``path``: canonical. ``if_version``: the version to replace; ``if_absent``: must be new."""
+    """One file to store. ``path``: canonical. ``if_version``: the version to replace; ``if_absent``: must be
+    new.
+    """
 
     path: str
     content: Content
@@ -103,7 +106,7 @@ class _Body:
 Put: TypeAlias = Outcome | DfsError
 
 
-# --- Put ---------------------------------------------------------------------------------------------------------
+# --- Put ----------------------------------------------------------------------------------------------------
 
 
 def put_files(vault: Vault, items: Sequence[PutItem], making: Making) -> Operation[list[Put]]:
@@ -223,7 +226,7 @@ def report(
     )
 
 
-# --- The bytes of files, stored ----------------------------------------------------------------------------------
+# --- The bytes of files, stored -----------------------------------------------------------------------------
 
 
 def _store_bodies(

@@ -1,8 +1,8 @@
 """The decisions of a replicated register, for both sides, as functions of values.
 
-Source: CASPaxos (Rystsov, "CASPaxos: Replicated State Machines without logs", 2018), with the rules that PROTOCOL
-section 3 adds: confirmation tags, floors for forgotten tombstones, and the exclusion of ballots that cannot have been
-chosen.
+Source: CASPaxos (Rystsov, "CASPaxos: Replicated State Machines without logs", 2018), with the rules that
+PROTOCOL section 3 adds: confirmation tags, floors for forgotten tombstones, and the exclusion of ballots that
+cannot have been chosen.
 """
 
 import enum
@@ -39,11 +39,13 @@ def claim_set_digest(encoded: bytes) -> bytes:
     return blake3(encoded, derive_key_context="dfs 1 claim set").digest() if encoded else b""
 
 
-# --- The node's side ---------------------------------------------------------------------------------------------
+# --- The node's side --------------------------------------------------------------------------------------
 
 
 def obstacle(row: RegisterRow | None, floor: Ballot, ballot: Ballot) -> Ballot:
-    """Return the ballot that keeps a node from promising or accepting ``ballot``; NO_BALLOT when nothing does."""
+    """Return the ballot that keeps a node from promising or accepting ``ballot``; NO_BALLOT when nothing
+    does.
+    """
     if row is None:
         return floor if ballot <= floor else NO_BALLOT
     return row.promised if row.promised > ballot else NO_BALLOT
@@ -54,7 +56,9 @@ def promised(row: RegisterRow | None, ballot: Ballot) -> RegisterRow:
     return evolve(row or EMPTY_ROW, promised=ballot)
 
 
-def accepted(ballot: Ballot, value: bytes, digest: bytes, claim_set: bytes, claimed_count: int) -> RegisterRow:
+def accepted(
+    ballot: Ballot, value: bytes, digest: bytes, claim_set: bytes, claimed_count: int
+) -> RegisterRow:
     """Return the row after an accept."""
     return RegisterRow(
         promised=ballot,
@@ -66,7 +70,7 @@ def accepted(ballot: Ballot, value: bytes, digest: bytes, claim_set: bytes, clai
     )
 
 
-# --- The client's side -------------------------------------------------------------------------------------------
+# --- The client's side ------------------------------------------------------------------------------------
 
 
 class Verdict(enum.Enum):
@@ -82,8 +86,8 @@ class Verdict(enum.Enum):
 class Reading:
     """The state of one register from several nodes.
 
-    ``top``: the accepted row with the highest ballot, None when no reply holds one. ``holders``: nodes that hold
-    exactly it. ``stale``: fewer than R nodes that count answered.
+    ``top``: the accepted row with the highest ballot, None when no reply holds one. ``holders``: nodes that
+    hold exactly it. ``stale``: fewer than R nodes that count answered.
     """
 
     verdict: Verdict
@@ -98,6 +102,34 @@ class Reading:
 
 def _same(row: RegisterRow, top: RegisterRow) -> bool:
     return row.accepted == top.accepted and row.digest == top.digest
+
+
+class Memory(enum.Enum):
+    """What a group may still know of a ballot that few of its nodes hold."""
+
+    HELD = "held"
+    DOUBTFUL = (
+        "doubtful"  # forgotten and held by nodes that were rolled back, or missed by others: nobody can say
+    )
+    FORGOTTEN = "forgotten"  # it is not the register's value
+
+
+def memories(states: Mapping[NodeId, RowState], quorum: Quorum) -> dict[Ballot, Memory]:
+    """Return, for each ballot accepted by some of the nodes, whether it may have been forgotten since.
+
+    All n nodes hold a tombstone before it is forgotten, so of a forgotten ballot's holders each was rolled
+    back: they are r at most. Every other node then has no value there and a floor at least as high.
+    """
+    held = [state.row.accepted for state in states.values() if state.row is not None and state.row.accepted]
+    floors = [state.floor for state in states.values() if state.row is None or not state.row.accepted]
+
+    def memory(ballot: Ballot) -> Memory:
+        floored = sum(1 for floor in floors if floor >= ballot)
+        if held.count(ballot) > quorum.tolerance or floored <= quorum.total - quorum.write:
+            return Memory.HELD
+        return Memory.DOUBTFUL if floored < quorum.excluded else Memory.FORGOTTEN
+
+    return {ballot: memory(ballot) for ballot in held}
 
 
 def decide_read(
@@ -116,15 +148,23 @@ def decide_read(
         confirmed: whether a row's confirm tag verifies.
         final: no further reply will come.
     """
-    votes = {node: reply.row for node, reply in replies.items() if not reply.corrupt}
-    rows = {node: row for node, row in votes.items() if row is not None and row.accepted}
+    votes = {node: reply for node, reply in replies.items() if not reply.corrupt}
+    counting = {node: reply for node, reply in votes.items() if node in counted}
+    known = memories(counting, quorum)
+    rows = {
+        node: reply.row
+        for node, reply in votes.items()
+        if reply.row is not None
+        and reply.row.accepted
+        and known.get(reply.row.accepted) is not Memory.FORGOTTEN
+    }
     top = max(rows.values(), key=lambda row: (row.accepted, bool(row.value)), default=None)
     holders = {node: row for node, row in rows.items() if top is not None and _same(row, top)}
-    counting = sum(1 for node in votes if node in counted)
-    if counting < quorum.read:
+    doubtful = top is not None and known.get(top.accepted) is Memory.DOUBTFUL
+    if len(counting) < quorum.read or doubtful:
         return Reading(Verdict.DEGRADED if final else Verdict.WAIT, top, holders)
     proven = top is None or any(confirmed(row) for row in holders.values())
-    if proven or sum(1 for node in holders if node in counted) >= quorum.write:
+    if proven or len(counting.keys() & holders.keys()) >= quorum.write:
         return Reading(Verdict.ANSWER, top, holders)
     return Reading(Verdict.COMPLETE if final else Verdict.WAIT, top, holders)
 
@@ -132,8 +172,9 @@ def decide_read(
 def candidates(rows: Sequence[RegisterRow | None], quorum: Quorum) -> tuple[list[RegisterRow], bool]:
     """Return the values a proposer may continue from, highest ballot first, and whether "nothing" is one too.
 
-    ``rows``: of the nodes that promised. The list ends at the first value that may have been chosen; a value that at
-    least n - W + 1 + r promising nodes lack cannot have been, so the next lower one is allowed as well.
+    ``rows``: of the nodes that promised. The list ends at the first value that may have been chosen; a value
+    that at least n - W + 1 + r promising nodes lack cannot have been, so the next lower one is allowed as
+    well.
     """
     accepted_rows = [row for row in rows if row is not None and row.accepted]
     allowed: list[RegisterRow] = []

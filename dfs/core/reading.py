@@ -1,0 +1,170 @@
+"""Registers of many paths read at once, client side; pure operations over the group's nodes.
+
+A read answers in one round trip when the top value is proven; otherwise it completes the value first (an
+identity change, consensus.py). See register.py for the decisions and PROTOCOL for the rules.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from attrs import evolve, field, frozen
+
+from dfs.core import messages
+from dfs.core.consensus import (
+    Change,
+    Changed,
+    Proposal,
+    batches,
+    change_group,
+    checked,
+    proven,
+    too_few,
+    visible,
+)
+from dfs.core.effects import Answers, Operation, Reply, Send, ask, together
+from dfs.core.errors import DfsError, QuorumError, RemoteProtocolError
+from dfs.core.manifest import open_entry
+from dfs.core.messages import RowState, ShareBody
+from dfs.core.register import Reading, Verdict, decide_read
+from dfs.core.transfer import Group, Vault
+from dfs.core.types import NO_BALLOT, Entry, NodeId, RegisterKey, RegisterRow, ShareKey
+
+
+@frozen
+class Found:
+    """A register as read. ``entry``: None when the path holds nothing. ``stale``: a newer version may exist.
+
+    ``rows``: by node, of those that hold the top value. ``shares``: small shares that came along, by the node
+    that sent them. ``error``: why nobody can say what it holds; ``entry`` is then a value that may never have
+    counted.
+    """
+
+    key: RegisterKey
+    entry: Entry | None
+    row: RegisterRow | None
+    stale: bool
+    rows: Mapping[NodeId, RegisterRow] = field(factory=dict, repr=False)
+    shares: Mapping[tuple[NodeId, ShareKey], ShareBody] = field(factory=dict, repr=False)
+    answered: frozenset[NodeId] = frozenset()
+    corrupt: frozenset[NodeId] = frozenset()
+    error: DfsError | None = None
+
+
+def read_registers(
+    vault: Vault, keys: Sequence[RegisterKey], *, with_shares: bool = False, wait_all: bool = False
+) -> Operation[dict[RegisterKey, Found]]:
+    """Read registers linearizably; what is not certain (below R nodes) is `stale`.
+
+    Args:
+        wait_all: wait for every node that makes progress, to know who holds what.
+
+    Raises:
+        QuorumError: no node answers.
+    """
+    reads = [
+        _read_group(vault, group, part, with_shares=with_shares, wait_all=wait_all)
+        for group, part in batches(vault, keys)
+    ]
+    found: dict[RegisterKey, Found] = {}
+    for part in (yield from together(reads)):
+        found.update(part)
+    return found
+
+
+def _read_group(
+    vault: Vault, group: Group, keys: Sequence[RegisterKey], *, with_shares: bool, wait_all: bool
+) -> Operation[dict[RegisterKey, Found]]:
+    request = messages.Read(vault.roster_digest, with_values=True, with_shares=with_shares, keys=tuple(keys))
+    states: dict[NodeId, Sequence[RowState]] = {}
+
+    def take(node: NodeId, reply: Reply) -> None:
+        rows = messages.decode_states(reply.bulk)
+        if len(rows) != len(keys):
+            raise RemoteProtocolError("a READ reply of another length")
+        states[node] = [checked(vault, key, row) for key, row in zip(keys, rows, strict=True)]
+
+    def of_key(index: int) -> dict[NodeId, RowState]:
+        return {node: rows[index] for node, rows in states.items()}
+
+    def enough(_answers: Answers) -> bool:
+        return all(
+            decide(vault, group, key, of_key(index), final=False).verdict is Verdict.ANSWER
+            for index, key in enumerate(keys)
+        )
+
+    sends = [Send(node, node, request) for node in group.nodes]
+    answers = yield from ask(sends, enough, take=take, stragglers=wait_all, quick=True)
+    if not states:
+        raise too_few(vault, group, answers, group.quorum.read)
+    found: dict[RegisterKey, Found] = {}
+    undecided: list[Found] = []
+    for index, key in enumerate(keys):
+        reading = decide(vault, group, key, of_key(index), final=True)
+        found[key] = found_in(vault, key, reading, of_key(index))
+        if reading.verdict is Verdict.COMPLETE:
+            undecided.append(found[key])
+    if undecided:
+        completed = yield from complete(vault, group, undecided)
+        found.update({item.key: item for item in completed})
+    return found
+
+
+def decide(
+    vault: Vault, group: Group, key: RegisterKey, states: Mapping[NodeId, RowState], *, final: bool
+) -> Reading:
+    """Return what the states read so far allow, see `register.decide_read`."""
+    counted = vault.counted.intersection(group.nodes)
+    return decide_read(
+        states, group.quorum, counted=counted, confirmed=lambda row: proven(vault, key, row), final=final
+    )
+
+
+def found_in(vault: Vault, key: RegisterKey, reading: Reading, states: Mapping[NodeId, RowState]) -> Found:
+    """Return what a reading found, opened."""
+    top = reading.top
+    return Found(
+        key=key,
+        entry=visible(open_entry(vault.keys.entry, key, top)) if top is not None else None,
+        row=top,
+        stale=reading.stale,
+        rows=reading.holders,
+        shares={(node, share.key): share for node, state in states.items() for share in state.shares},
+        answered=frozenset(states),
+        corrupt=frozenset(node for node, state in states.items() if state.corrupt),
+    )
+
+
+def complete(vault: Vault, group: Group, found: Sequence[Found]) -> Operation[list[Found]]:
+    """Make half-written values chosen (identity changes), and return what the registers hold then.
+
+    Where too few nodes answer for that, the value is `stale`; one that cannot be rebuilt has its `error`.
+    """
+    changes = [
+        Change(item.key, "", _identity, item.row.accepted if item.row else NO_BALLOT) for item in found
+    ]
+    outcomes = yield from change_group(vault, group, changes)
+    done: list[Found] = []
+    for item in found:
+        outcome = outcomes[item.key]
+        if isinstance(outcome, QuorumError):
+            done.append(evolve(item, stale=True))
+        elif isinstance(outcome, DfsError):
+            done.append(evolve(item, stale=True, error=outcome))
+        else:
+            done.append(
+                evolve(item, entry=visible(outcome.entry), rows=_rows_after(item, outcome), shares={})
+            )
+    return done
+
+
+def _rows_after(item: Found, outcome: Changed) -> Mapping[NodeId, RegisterRow]:
+    """Return who holds a completed value, as far as its acceptors told: those that are not strict owe shares."""
+    if item.row is None or not outcome.accepted:
+        return item.rows
+    return {
+        node: evolve(item.row, owed_count=0 if node in outcome.strict else 1, corrupt_count=0)
+        for node in outcome.accepted
+    }
+
+
+def _identity(current: Entry | None) -> Proposal | None:
+    return None if current is None else Proposal(current, claims=None)
