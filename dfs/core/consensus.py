@@ -549,7 +549,7 @@ def _confirm(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operat
 
 
 def _forget(vault: Vault, group: Group, items: Sequence[AcceptItem], answers: Answers) -> Operation[None]:
-    """Drop tombstones that all n nodes hold confirmed; with a node that does not count (JOINING) they stay."""
+    """Drop tombstones that all n nodes hold confirmed; while a node does not count (JOINING) they stay."""
     if len(answers.replies) < len(group.nodes) or not vault.counted.issuperset(group.nodes):
         return
     held = [

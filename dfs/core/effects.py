@@ -5,7 +5,7 @@ Every Send, Work and Sleep is answered by exactly one event with its tag, once n
 more; a dropped one may be answered too, which is then ignored.
 """
 
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
@@ -274,7 +274,7 @@ def _split(tag: Tag) -> tuple[int, Tag]:
 
 
 def together(operations: Sequence[Operation[T]], count_max: int = 0) -> Operation[list[T]]:
-    """Run operations side by side, at most ``count_max`` (0: all) at a time; returns their results in order."""
+    """Run operations side by side, at most ``count_max`` (0: all) at a time; return their results in order."""
 
     def job(_slot: int, operation: Operation[T]) -> Operation[T]:
         return operation

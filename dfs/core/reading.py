@@ -157,7 +157,7 @@ def complete(vault: Vault, group: Group, found: Sequence[Found]) -> Operation[li
 
 
 def _rows_after(item: Found, outcome: Changed) -> Mapping[NodeId, RegisterRow]:
-    """Return who holds a completed value, as far as its acceptors told: those that are not strict owe shares."""
+    """Return who holds a completed value: those of its acceptors that are not strict owe shares."""
     if item.row is None or not outcome.accepted:
         return item.rows
     return {

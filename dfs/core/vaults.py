@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from attrs import evolve, field, frozen
 
 from dfs.core import limits, messages
-from dfs.core.consensus import Change, Proposal, change_registers, read_registers
+from dfs.core.consensus import Change, Proposal, change_registers
 from dfs.core.effects import Operation, Send, ask
 from dfs.core.errors import (
     ConflictError,
@@ -30,6 +30,7 @@ from dfs.core.keys import (
     wrap_master,
 )
 from dfs.core.quorum import default_tolerance
+from dfs.core.reading import read_registers
 from dfs.core.roster import decode_roster, encode_roster, roster_digest
 from dfs.core.transfer import Vault
 from dfs.core.types import Entry, EntryKind, Node, NodeId, Roster, VaultState, Version
@@ -83,11 +84,19 @@ def settled(vault: Vault, encoded: bytes, members: Mapping[NodeId, Member]) -> V
 
     A NEW node that already has the roster took part in making the vault, so it counts as well.
     """
+    digest = roster_digest(encoded)
+    counted = counted_of(members, digest)
+    return evolve(vault, roster=decode_roster(encoded), roster_digest=digest, counted=counted)
+
+
+def counted_of(members: Mapping[NodeId, Member], digest: bytes) -> frozenset[NodeId]:
+    """Return the nodes that count under the roster of this digest."""
     states = {VaultState.ACTIVE, VaultState.READ_ONLY, VaultState.NEW}
-    counted = frozenset(
-        node for node, member in members.items() if member.state in states and member.roster == encoded
+    return frozenset(
+        node
+        for node, member in members.items()
+        if member.state in states and member.roster and roster_digest(member.roster) == digest
     )
-    return evolve(vault, roster=decode_roster(encoded), roster_digest=roster_digest(encoded), counted=counted)
 
 
 def make_roster(vault: Vault, members: Mapping[NodeId, Member], wanted: bytes) -> Operation[bytes]:
