@@ -224,7 +224,10 @@ def _page(
     unread: list[RegisterKey] = []
     for name in names:
         key = RegisterKey(directory, name)
-        states = {node: checked(vault, key, listed.get(name, RowState())) for node, listed in rows.items()}
+        states = {
+            node: checked(vault, key, listed.get(name, RowState()), valued=node == group.nodes[0])
+            for node, listed in rows.items()
+        }
         reading = decide(vault, group, key, states, final=True)
         if reading.top is not None and (not reading.top.value or reading.verdict is Verdict.COMPLETE):
             unread.append(key)
