@@ -14,22 +14,23 @@ from attrs import frozen
 
 import dfs
 from dfs.core import folders, getting, limits, putting
+from dfs.core.classic import NodeAddress
 from dfs.core.client import Client, ClientOptions, Opened, Place
 from dfs.core.conf import apply_environment, parse_client
 from dfs.core.credentials import KnownNodes, LoginSecret, kdf_of
 from dfs.core.effects import Operation
 from dfs.core.env import RealEnv
-from dfs.core.errors import ConfigError, DfsError, NoConfError
+from dfs.core.errors import ConfigError, DfsError, NoConfError, NodeError, PeerIdentityError, ProtocolError
 from dfs.core.folders import Listed
 from dfs.core.getting import GetItem, Got, Sink
-from dfs.core.interface import Transport, TransportOptions
+from dfs.core.interface import NodeCertificate, Transport, TransportOptions
 from dfs.core.link import Link, Trust
 from dfs.core.local import FileContent, FileSink, StreamContent, StreamSink
 from dfs.core.paths import canonical
 from dfs.core.putting import Content, Making, Put, PutItem
 from dfs.core.registry import Registry
 from dfs.core.settings import ClientConf, Conf
-from dfs.core.types import Entry, EntryKind, Outcome, Version
+from dfs.core.types import Entry, EntryKind, NodeId, Outcome, Version
 from dfs.plugins import BUILTIN
 
 T = TypeVar("T")
@@ -58,6 +59,7 @@ class NodeTraffic:
     received_size: int
     request_count: int
     down: str  # why it is left out, "" while it is used
+    error: DfsError | None = None  # the same, as it was met
 
 
 @frozen
@@ -145,7 +147,7 @@ def make_registry(conf: Conf) -> Registry:
 def client_options(conf: ClientConf, registry: Registry, state: Path) -> ClientOptions:
     """Return what a client of a conf is made of. Raises: ConfigError, NoPasswordError, SecretFileError."""
     user = conf.user or _system_user()
-    known = KnownNodes(state / "known_nodes")
+    known = known_nodes(state)
     pins = {**known.load(), **{node.address: node.certificate for node in conf.nodes if node.certificate}}
     if conf.ca:
         pins = {}
@@ -179,6 +181,34 @@ def client_options(conf: ClientConf, registry: Registry, state: Path) -> ClientO
         connect_timeout_s=conf.connect_timeout,
         request_timeout_s=conf.request_timeout,
     )
+
+
+def known_nodes(state: Path | None = None) -> KnownNodes:
+    """Return the certificates of first use."""
+    return KnownNodes((state or state_folder()) / "known_nodes")
+
+
+def node_certificates(conf: ClientConf, registry: Registry, state: Path | None = None) -> list[NodeCertificate]:
+    """Return what each node of a conf shows and is known by; nobody logs in."""
+    known = known_nodes(state).load()
+    env = RealEnv()
+
+    def certificate(node: NodeAddress) -> NodeCertificate:
+        shown, reason = b"", ""
+        try:
+            transport = _transport(conf, registry, node.transport or conf.transport, {})
+            stream = transport.connect(node.address, env.monotonic_s() + conf.connect_timeout)
+            try:
+                stream.handshake(env.monotonic_s() + conf.connect_timeout)
+                shown = stream.channel_binding
+            finally:
+                stream.close()
+        except (NodeError, PeerIdentityError, ProtocolError) as error:
+            reason = error.what
+        pinned = node.certificate or b""
+        return NodeCertificate(node.name, node.address, known.get(node.address, b""), pinned, shown, reason)
+
+    return [certificate(node) for node in conf.nodes]
 
 
 def _transport(conf: ClientConf, registry: Registry, name: str, pins: Mapping[str, bytes]) -> Transport:
@@ -215,7 +245,7 @@ class Cluster:
 
     def __init__(self, client: Client, opened: Opened, conf: ClientConf) -> None:
         self._client: Final = client
-        self._vault: Final = opened.vault
+        self._vault = opened.vault
         self.conf: Final = conf
         self.made: Final = opened.made
         self.notes: Final = opened.notes
@@ -245,16 +275,24 @@ class Cluster:
         allow_degraded: bool = False,
         progress: Progress = _ignore,
     ) -> list[Put]:
-        """Store files; folders on the way are made. Raises: QuorumError, ConfigError; what ended before stays."""
+        """Store files; folders on the way are made. What stops one batch is the error of it and of all that follow.
+
+        Raises:
+            ConfigError: new files cannot be made as the conf says.
+        """
         making = self._made(allow_degraded=allow_degraded, progress=progress)
         outcomes: list[Put] = []
         for batch in _batches(uploads):
             items = [
                 PutItem(canonical(upload.path), upload.content, self._fresh(), if_version, if_absent) for upload in batch
             ]
-            outcomes.extend(self._client.run(putting.put_files(self._vault, items, making)))
-            for upload in batch:
-                getattr(upload.content, "close", _nothing)()
+            try:
+                outcomes.extend(self._client.run(putting.put_files(self._vault, items, making)))
+            except DfsError as error:
+                return [*outcomes, *[error] * (len(uploads) - len(outcomes))]
+            finally:
+                for upload in batch:
+                    getattr(upload.content, "close", _nothing)()
         return outcomes
 
     def put(
@@ -276,14 +314,20 @@ class Cluster:
         return outcome
 
     def get_files(self, downloads: Sequence[Download], *, progress: Progress = _ignore) -> list[Got | DfsError]:
-        """Fetch files; each appears at its place only whole and verified. Raises: QuorumError."""
+        """Fetch files; each appears at its place only whole and verified.
+
+        What stops one batch is the error of it and of all that follow.
+        """
         results: list[Got | DfsError] = []
         for first in range(0, len(downloads), BATCH_COUNT):
             items = [
                 GetItem(canonical(download.path), partial(_file_sink, download))
                 for download in downloads[first : first + BATCH_COUNT]
             ]
-            results.extend(self._client.run(getting.get_files(self._vault, items, self._client.slots(), progress)))
+            try:
+                results.extend(self._client.run(getting.get_files(self._vault, items, self._client.slots(), progress)))
+            except DfsError as error:
+                return [*results, *[error] * (len(downloads) - len(results))]
         return results
 
     def get(self, path: str, target: str | BinaryIO, *, clobber: bool = True, progress: Progress = _ignore) -> Got:
@@ -337,6 +381,10 @@ class Cluster:
 
     # Nodes
 
+    def refresh(self) -> None:
+        """Look whether nodes that were down at the login are back. Every command tries all others by itself."""
+        self._vault = self._client.refresh(self._vault)
+
     def traffic(self) -> list[NodeTraffic]:
         """Return what went to and from each node of the conf."""
         return [
@@ -347,9 +395,21 @@ class Cluster:
                 link.traffic.received_size,
                 link.traffic.request_count,
                 link.down.what if link.down is not None else "",
+                link.down,
             )
             for link in self._links()
         ]
+
+    @property
+    def nodes(self) -> list[tuple[NodeId, str]]:
+        """Ids and names of the vault's nodes, in ring order."""
+        ids = [node.node_id for node in self._vault.roster.nodes]
+        return [(node, self.node_names.get(node, node.hex()[:8]).partition(" ")[0]) for node in ids]
+
+    @property
+    def user(self) -> str:
+        """Whose vault it is."""
+        return self.conf.user or _system_user()
 
     @property
     def geometry(self) -> tuple[int, int]:

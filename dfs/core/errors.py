@@ -6,6 +6,7 @@ from disk, peers or people raise these; `assert` is for our own bugs; `invariant
 acknowledged or dropped.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 
@@ -166,7 +167,11 @@ class CorruptEntryError(IntegrityError):
 
 
 class QuorumError(DfsError):
-    """Too few nodes answered."""
+    """Too few nodes answered.
+
+    Args:
+        reasons: address -> why that node did not, when none answers.
+    """
 
     code = "DFS-E302"
     exit_code = 7
@@ -174,6 +179,12 @@ class QuorumError(DfsError):
     retryable = True
     kept_default = "Nothing was changed."
     next_default = "Start the missing nodes and run this again."
+
+    def __init__(
+        self, what: str, *, kept: str = "", next_step: str = "", reasons: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(what, kept=kept, next_step=next_step)
+        self.reasons: Final = dict(reasons or {})
 
 
 class NodeError(QuorumError):

@@ -525,10 +525,13 @@ class CommandContext(Protocol):
         """Every plugin and every failure to load one (dfs.core.registry.PluginStatus)."""
 
     def login_key(self, user: str) -> bytes:
-        """The public login key (Ed25519) that the user's password or key file in the conf gives; else it asks.
+        """The public login key (Ed25519) of a user, from the conf's password or key file; else it asks.
 
         Raises: NoPasswordError, SecretFileError, ConfigError.
         """
+
+    def user_names(self, content: bytes, file: str) -> Sequence[str]:
+        """Who is named by the content of a node's users file. Raises: ConfigError: all its faults."""
 
     def certificates(self) -> Sequence[NodeCertificate]:
         """Of all nodes of the conf; connects to each, but logs in nowhere."""
@@ -540,9 +543,9 @@ class CommandContext(Protocol):
         """Ask on the terminal; ``--yes`` answers. Raises: ConfigError: there is no terminal."""
 
     def emit(self, kind: str, values: Mapping[str, object], text: str = "") -> None:
-        """Print one result: ``text`` for people (nothing if empty), a record in the list ``kind`` as JSON.
+        """Print one result: ``text`` for people, if any; as JSON a record in the list ``kind``.
 
-        With kind "" the values are the JSON result itself, not a record of it.
+        With kind "" the values are the JSON result itself, not a record of it. Control characters are escaped.
         """
 
     def fail(self, error: Exception) -> None:

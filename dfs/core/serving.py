@@ -20,7 +20,10 @@ from dfs.core.units import join_address
 
 @frozen
 class OpenedNode:
-    """A node ready to start. ``fresh``: its directory was made now. ``fingerprint``: of its certificate, b"" without."""
+    """A node ready to start. ``fresh``: its directory was made now. ``fingerprint``: of its certificate, b"" without.
+
+    ``confidential``: nobody on the way can read what it sends.
+    """
 
     server: Server
     accounts: Accounts
@@ -28,6 +31,7 @@ class OpenedNode:
     fresh: bool
     fingerprint: bytes
     users_path: str
+    confidential: bool
 
 
 def open_node(conf: NodeConf, *, registry: Registry, version: str, users_required: bool = False) -> OpenedNode:
@@ -83,7 +87,9 @@ def open_node(conf: NodeConf, *, registry: Registry, version: str, users_require
         version=version,
         max_connections=conf.max_connections,
     )
-    return OpenedNode(Server(options), accounts, name, fresh, fingerprint, users_path)
+    return OpenedNode(
+        Server(options), accounts, name, fresh, fingerprint, users_path, transport.confidential
+    )
 
 
 def _users_file(own: str) -> str:

@@ -39,7 +39,10 @@ BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     },
     "dfs_commands": {
         "demo": ("dfs.plugins.command_demo", "watch files survive dead nodes"),
-        "user": ("dfs.plugins.command_user", "add, list, convert and remove users of a node"),
+        "rm": ("dfs.plugins.command_rm", "remove files and folders"),
+        "mkdir": ("dfs.plugins.command_mkdir", "make a folder"),
+        "user": ("dfs.plugins.command_user", "add users to the users file of a node"),
+        "cert": ("dfs.plugins.command_cert", "show the certificates of the nodes, trust a new one"),
         "plugins": ("dfs.plugins.command_plugins", "list the plugins and say what is wrong with them"),
         "version": ("dfs.plugins.command_version", "show the versions of dfs and what it runs on"),
     },

@@ -1,0 +1,274 @@
+"""What a command line has to work with: its flags, and what is made from them when first needed."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from dfs.core.errors import ConfigError, DfsError, NoConfError
+from dfs.output import DEGRADED, OK, Output, worst
+from dfs.plugins import BUILTIN
+
+if TYPE_CHECKING:
+    from dfs.cluster import Cluster
+    from dfs.core.interface import Env, NodeCertificate
+    from dfs.core.registry import PluginStatus, Registry
+    from dfs.core.settings import ClientConf, NodeConf
+
+# Flags that are keys of the client conf, by the name of the field.
+CONF_FLAGS: Final = {
+    **{name: name for name in ("user", "jobs", "transport", "cipher", "compressor", "code", "placement")},
+    **{name: name for name in ("geometry", "strict")},
+    "timeout": "request_timeout",
+}
+DEFAULT_CLUSTER: Final = "dfs"  # the prefix that means the cluster of the conf, whatever its name
+
+
+class Context:
+    """One run of `dfs`; what plugins see of it is interface.CommandContext. Used by one thread."""
+
+    def __init__(self) -> None:
+        self.flags: Final[dict[str, object]] = {}
+        self.output: Final = Output()
+        self._codes: list[int] = []
+        self._conf: ClientConf | None = None
+        self._registry: Registry | None = None
+        self._cluster: Cluster | None = None
+
+    # What becomes of the command
+
+    @property
+    def status(self) -> int:
+        """The exit code so far."""
+        return worst(self._codes)
+
+    def end(self, code: int) -> None:
+        """Note the exit code of a part."""
+        self._codes.append(code)
+
+    def fail(self, error: Exception, text: str = "") -> None:
+        """Tell of an error and go on. Raises: any other exception than a DfsError."""
+        if not isinstance(error, DfsError):
+            raise error
+        self.end(error.exit_code)
+        self.output.error(error, text)
+
+    def degrade(self, text: str, *, strict: bool) -> None:
+        """Tell of less redundancy than asked for; an exit code only where the conf or ``strict`` says so."""
+        self.output.warn(text, prefix="")
+        wanted = self.strict
+        self.end(DEGRADED if (strict if wanted is None else wanted) else OK)
+
+    @property
+    def strict(self) -> bool | None:
+        """Whether less redundancy than asked for is a failure; None: as the command would have it."""
+        return self.conf().strict
+
+    def emit(self, kind: str, values: Mapping[str, object], text: str = "") -> None:
+        """Print one result."""
+        if kind:
+            self.output.record(kind, values, text)
+        else:
+            self.output.values(values, text)
+
+    def confirm(self, question: str) -> bool:
+        """Ask on the terminal."""
+        if self.flags.get("yes"):
+            return True
+        if not sys.stdin.isatty():
+            raise ConfigError(f"{question} There is no terminal to ask on", next_step="Answer with --yes.")
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    # What it is made of
+
+    @property
+    def env(self) -> "Env":
+        """Clocks and entropy."""
+        from dfs.core.env import RealEnv
+
+        return RealEnv()
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing may be coloured or redrawn."""
+        off = self._conf is not None and self._conf.color == "off"
+        return bool(off or self.flags.get("no_color") or os.environ.get("TERM") == "dumb")
+
+    @property
+    def progress(self) -> str:
+        """auto, on or off."""
+        wanted = self.flags.get("progress")
+        if wanted is None:
+            return self._conf.progress if self._conf is not None else "auto"
+        return "on" if wanted else "off"
+
+    def conf(self) -> "ClientConf":
+        """Return the client conf with environment and flags. Raises: ConfigError."""
+        if self._conf is None:
+            self._conf = self._load_conf()
+            for warning in (*self._conf.warnings, *self._open_password(self._conf)):
+                self.output.warn(warning)
+        return self._conf
+
+    def _load_conf(self) -> "ClientConf":
+        from dfs.cluster import load_conf
+        from dfs.core.conf import apply_flags, parse_duration
+
+        conf = load_conf(self._conf_path())
+        flags = {field: self.flags[flag] for flag, field in CONF_FLAGS.items() if flag in self.flags}
+        if allowed := self.flags.get("allow_insecure"):
+            flags["allow_insecure"] = [*conf.allow_insecure, *(allowed if isinstance(allowed, tuple) else ())]
+        if "request_timeout" in flags:
+            try:
+                parse_duration(str(flags["request_timeout"]))
+            except ConfigError as error:  # so that it names the flag as people know it
+                raise ConfigError(f"--timeout: {error.what}") from None
+        return apply_flags(conf, flags)
+
+    def _conf_path(self) -> str | None:
+        """Return the file named by --conf, or the one that --cluster means; None to look for one."""
+        named, cluster = self.flags.get("conf"), self.flags.get("cluster")
+        if cluster is None:
+            return None if named is None else str(named)
+        from dfs.cluster import conf_candidates, read_conf
+        from dfs.core.conf import parse_client
+
+        there = (
+            [str(named)] if named is not None else [str(each) for each in conf_candidates() if each.is_file()]
+        )
+        for path in there:
+            if parse_client(read_conf(path), path).cluster == cluster:
+                return path
+        raise NoConfError(f"no conf of a cluster {cluster!r} ({', '.join(there) or 'no conf at all'})")
+
+    @staticmethod
+    def _open_password(conf: "ClientConf") -> list[str]:
+        """Return a warning if a password in the conf can be read by others."""
+        if not conf.users or os.name != "posix" or not os.stat(conf.file).st_mode & 0o077:
+            return []
+        return [f"{conf.file} holds a password that others can read; close it: chmod 600 {conf.file}"]
+
+    def option(self, section: str, key: str) -> str | None:
+        """A value of the conf, or None."""
+        conf = self.conf()
+        value = conf.plugins[section].get(key) if section in conf.plugins else getattr(conf, key, None)
+        return None if value is None else str(value)
+
+    @property
+    def registry(self) -> "Registry":
+        """All plugins the conf lets in. Raises: ConfigError, PluginError: a file of --plugin is broken."""
+        if self._registry is None:
+            from dfs.cluster import make_registry
+            from dfs.core.registry import Registry
+
+            try:
+                self._registry = make_registry(self.conf())
+            except NoConfError:
+                self._registry = Registry(BUILTIN)
+            self._load_files(self._registry)
+        return self._registry
+
+    def node_registry(self, conf: "NodeConf") -> "Registry":
+        """Return the plugins a node's conf lets in."""
+        from dfs.cluster import make_registry
+
+        registry = make_registry(conf)
+        self._load_files(registry)
+        return registry
+
+    def _load_files(self, registry: "Registry") -> None:
+        files = self.flags.get("plugin")
+        for path in files if isinstance(files, tuple) else ():
+            registry.load_file(path)
+
+    def plugins(self) -> "Sequence[PluginStatus]":
+        """Every plugin and every failure."""
+        from dfs.core.registry import PluginStatus
+
+        status = self.registry.status()
+        failures = self.registry.failures()
+        return [
+            *status,
+            *(PluginStatus("", "", "", each.source, "", reason=each.reason) for each in failures),
+        ]
+
+    # The cluster
+
+    def cluster(self) -> "Cluster":
+        """Log in, once. Raises: DfsError."""
+        if self._cluster is None:
+            from dfs.cluster import open_cluster
+            from dfs.texts import vault_made
+
+            self._cluster = open_cluster(self.conf(), registry=self.registry)
+            if self._cluster.made:
+                self.output.note(vault_made(len(self._cluster.node_names)))
+            for note in self._cluster.notes:
+                self.output.warn(note)
+        return self._cluster
+
+    def remote(self, path: str) -> str:
+        """Return the canonical remote path of an argument, without its cluster."""
+        from dfs.core.paths import canonical
+
+        cluster, colon, rest = path.partition(":")
+        return canonical(rest if colon and cluster in {DEFAULT_CLUSTER, self.conf().cluster} else path)
+
+    def login_key(self, user: str) -> bytes:
+        """Return the public login key of a user, from the conf's ways to a password or a prompt."""
+        from attrs import evolve
+
+        from dfs.core.credentials import LoginSecret
+        from dfs.core.settings import ClientConf
+
+        try:
+            conf = self.conf()
+        except NoConfError:
+            conf = ClientConf()
+        return LoginSecret(evolve(conf, user=user), user)().public_key
+
+    def user_names(self, content: bytes, file: str) -> Sequence[str]:
+        """Who is named by the content of a users file."""
+        from dfs.core.conf import parse_users
+
+        return [record.name for record in parse_users(content, file).entries]
+
+    def certificates(self) -> "Sequence[NodeCertificate]":
+        """What each node shows, and what is known of it."""
+        from dfs.cluster import node_certificates
+
+        return node_certificates(self.conf(), self.registry)
+
+    def trust(self, address: str, certificate: bytes) -> None:
+        """Know a node by this certificate."""
+        from dfs.cluster import known_nodes
+
+        known_nodes().learn(address, certificate)
+
+    # The end
+
+    def close(self) -> None:
+        """Show what was asked for with --stats, and let go of the cluster."""
+        if self._cluster is None:
+            return
+        if self.flags.get("stats"):
+            self._show_traffic(self._cluster)
+        self._cluster.close()
+        self._cluster = None
+
+    def _show_traffic(self, cluster: "Cluster") -> None:
+        """Print bytes and round trips, in all and by node; plain numbers, for people and programs."""
+        nodes = cluster.traffic()
+        rows = [(node.name, (node.sent_size, node.received_size, node.request_count)) for node in nodes]
+        columns = zip(*(sizes for _, sizes in rows), strict=True)
+        sent, received, requests = map(sum, columns)
+        for name, (sent_size, received_size, request_count) in [
+            ("all nodes", (sent, received, requests)),
+            *rows,
+        ]:
+            sys.stderr.write(
+                f"stats: {name}: sent_bytes {sent_size}, received_bytes {received_size},"
+                f" round_trips {request_count}\n"
+            )

@@ -1,0 +1,221 @@
+"""What a command prints: results on stdout, talk on stderr, or one JSON object instead of both.
+
+`dfs --help` imports it, so heavy libraries are imported where they are used.
+"""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, TextIO
+
+from dfs.core.errors import ConfigError, DfsError
+from dfs.core.paths import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+SCHEMA: Final = 1
+OK: Final = 0
+DEGRADED: Final = 3
+INTERRUPTED: Final = 130
+WORST_FIRST: Final = (14, 5, 6, 8, 7, 9, 4)  # of several exit codes; then any other failure, then DEGRADED
+NAMES: Final = {
+    OK: "ok",
+    DEGRADED: "degraded",
+    INTERRUPTED: "interrupted",
+    **{kind.exit_code: kind.name for kind in DfsError.__subclasses__()},
+}
+CODE_PATTERN: Final = re.compile(r"\((DFS-E[0-9]{3})\)$")
+METER_START_S: Final = 0.5  # what is over sooner shows no progress
+METER_PLAIN_S: Final = 10.0  # between two lines where there is no terminal
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the exit code of a command whose parts ended with these."""
+    failed = [code for code in codes if code != OK]
+    for code in WORST_FIRST:
+        if code in failed:
+            return code
+    return next((code for code in failed if code != DEGRADED), max(failed, default=OK))
+
+
+def error_record(error: DfsError) -> dict[str, str]:
+    """Return an error as JSON shows it."""
+    where = ""
+    if isinstance(error, ConfigError) and error.file:
+        where = f"{error.file}:{error.line_number}" if error.line_number else error.file
+    return {
+        "code": error.code,
+        "what": error.what,
+        "where": where,
+        "kept": error.kept,
+        "next": error.next_step,
+    }
+
+
+def _safe(text: str) -> str:
+    """Return lines with everything escaped that could steer a terminal: names come from elsewhere."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+class Output:
+    """Where a command's words go. Nothing here decides what they are, but no line steers a terminal."""
+
+    def __init__(self) -> None:
+        self.command = ""
+        self.json = False
+        self.json_lines = False
+        self.quiet = False
+        self._values: dict[str, object] = {}
+        self._warnings: list[dict[str, str]] = []
+        self._errors: list[DfsError] = []
+        self._finished = False
+
+    @property
+    def structured(self) -> bool:
+        """Whether programs read it."""
+        return self.json or self.json_lines
+
+    def result(self, text: str) -> None:
+        """Print a line of what was asked for."""
+        if not self.structured:
+            sys.stdout.write(f"{_safe(text)}\n")
+
+    def record(self, kind: str, values: Mapping[str, object], text: str = "") -> None:
+        """Print one of several results."""
+        if self.json_lines:
+            sys.stdout.write(f"{json.dumps({'schema': SCHEMA, 'item': values})}\n")
+        elif self.json:
+            records = self._values.setdefault(kind, [])
+            assert isinstance(records, list)
+            records.append(values)
+        elif text:
+            self.result(text)
+
+    def values(self, values: Mapping[str, object], text: str = "") -> None:
+        """Print the one result."""
+        self._values.update(values)
+        if text:
+            self.result(text)
+
+    def note(self, text: str) -> None:
+        """Say what was done."""
+        if not self.quiet and not self.structured:
+            self._tell(text)
+
+    def warn(self, text: str, prefix: str = "warning: ") -> None:
+        """Say what deserves attention but stops nothing."""
+        code = CODE_PATTERN.search(text)
+        self._warnings.append({"code": code[1] if code else "", "text": text})
+        if not self.quiet and not self.structured:
+            self._tell(prefix + text)
+
+    def error(self, error: DfsError, text: str = "") -> None:
+        """Say why something could not be done; ``text``: in other words than the error's own."""
+        self._errors.append(error)
+        if not self.structured:
+            self._tell(f"error: {text or error.line}")
+
+    def finish(self, code: int) -> None:
+        """End the output, once: the JSON object, if one is wanted, and everything on its way."""
+        if self.structured and not self._finished:
+            decisive = next((error for error in self._errors if error.exit_code == code), None)
+            others = [error for error in self._errors if error is not decisive]
+            warnings = [*self._warnings, *({"code": error.code, "text": error.line} for error in others)]
+            envelope = {
+                "schema": SCHEMA,
+                "command": self.command,
+                "code": code,
+                "name": NAMES.get(code, "unexpected"),
+                "data": self._values or None,
+                "warnings": warnings,
+                "error": error_record(decisive) if decisive is not None else None,
+            }
+            sys.stdout.write(f"{json.dumps(envelope)}\n")
+        self._finished = True
+        sys.stdout.flush()
+
+    def meter(self, mode: str, label: str, total_size: int | None, *, plain: bool) -> "Meter":
+        """Return a progress display: ``mode`` is auto, on or off; ``plain``: no colours, no redrawing."""
+        terminal = sys.stderr.isatty() and not plain
+        if mode == "off" or self.quiet or self.structured or not (terminal or mode == "on"):
+            return Meter(None, label, total_size, redrawn=False)
+        return Meter(sys.stderr, label, total_size, redrawn=terminal)
+
+    def _tell(self, text: str) -> None:
+        sys.stdout.flush()
+        sys.stderr.write(f"{_safe(text)}\n")
+        sys.stderr.flush()
+
+
+class Meter:
+    """Shows how far a transfer is: a bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, stream: TextIO | None, label: str, total_size: int | None, *, redrawn: bool) -> None:
+        self._stream = stream
+        self._label = label
+        self.total_size = total_size
+        self._redrawn = redrawn
+        self._done_size = 0
+        self._started_s = time.monotonic()
+        self._line_s = self._started_s
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether anything would be shown."""
+        return self._stream is not None
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started_s
+
+    def __call__(self, size: int, /) -> None:
+        """So many more bytes are done."""
+        self._done_size += size
+        if self._stream is None or self.seconds < METER_START_S:
+            return
+        if self._redrawn:
+            self._redraw(self._stream)
+        elif time.monotonic() - self._line_s >= METER_PLAIN_S:
+            self._line_s = time.monotonic()
+            self._stream.write(f"{self._label}  {self._figures()}\n")
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _figures(self) -> str:
+        from dfs.texts import rate_text, size_text
+
+        figures = f"{size_text(self._done_size)}  {rate_text(self._done_size, self.seconds)}"
+        if self.total_size:
+            return f"{100 * self._done_size // self.total_size} percent  {figures}"
+        return figures
+
+    def _redraw(self, stream: TextIO) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+            percent = [TextColumn("{task.percentage:>3.0f}%", markup=False)] if self.total_size else []
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                *percent,
+                DownloadColumn(binary_units=True),
+                TransferSpeedColumn(),
+                console=Console(file=stream),
+                transient=True,
+                refresh_per_second=10,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._label, total=self.total_size)
+        if self._task is not None:
+            self._bar.update(self._task, completed=self._done_size)

@@ -1,0 +1,155 @@
+"""Runs a node as a process: its log, its one ready line, its signals."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import dfs
+from dfs.context import Context
+from dfs.core.classic import SERVE_USAGE, serve_form
+from dfs.core.conf import apply_environment, apply_flags, parse_node
+from dfs.core.errors import ConfigError
+from dfs.core.paths import printable
+from dfs.core.serving import OpenedNode, open_node
+from dfs.core.settings import NodeConf
+from dfs.core.units import split_address
+
+SYSTEM_CONF: Final = "/etc/dfs/node.toml"
+GRACE_S: Final = 0.2  # for requests under way when the node is told to stop
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "text": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def serve(context: Context, words: Sequence[str], flags: Mapping[str, object]) -> None:
+    """Run a node until it is told to stop (SIGTERM, SIGINT); SIGHUP has it read its users file again."""
+    conf, users_required = node_conf(context, words, flags)
+    # Blocked in this and so in every later thread, they wait for `sigwait` and never tear into anything.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    _set_up_log(conf)
+    registry = context.node_registry(conf)
+    node = open_node(conf, registry=registry, version=dfs.__version__, users_required=users_required)
+    _warn(conf, node)
+    node.server.start()
+    _say_ready(context, conf, node)
+    node.accounts.start()
+    notify("READY=1")
+    while signal.sigwait(SIGNALS) == signal.SIGHUP:
+        node.accounts.reload()
+    notify("STOPPING=1")
+    node.server.stop(GRACE_S)
+
+
+def node_conf(context: Context, words: Sequence[str], flags: Mapping[str, object]) -> tuple[NodeConf, bool]:
+    """Return the conf of a node and whether its users file must be there."""
+    form = serve_form(words) if words else None
+    if words and form is None:
+        raise ConfigError(f"these words start no node; {SERVE_USAGE}")
+    given = dict(flags)
+    if form is not None:
+        both = [name for name in ("dir", "port", "users") if given.get(name) is not None]
+        if both:
+            raise ConfigError(f"--{both[0]} and {printable(' '.join(words))!r} both say it; {SERVE_USAGE}")
+        given |= {"dir": form.directory, "port": form.port, "users": form.users}
+        given["listen"] = given.get("listen") or form.listen
+    given["transport"] = context.flags.get("transport")
+    conf = apply_environment(_read_conf(context), os.environ)
+    return apply_flags(conf, given), form is not None and form.users is not None
+
+
+def _read_conf(context: Context) -> NodeConf:
+    path = context.flags.get("conf")
+    if path is None and not os.path.exists(SYSTEM_CONF):
+        return NodeConf()
+    named = str(path or SYSTEM_CONF)
+    try:
+        with open(named, "rb") as file:
+            return parse_node(file.read(), named)
+    except OSError as error:
+        raise ConfigError(f"{named}: {error.strerror}", file=named) from None
+
+
+def _set_up_log(conf: NodeConf) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if conf.log_format == "json" else logging.Formatter(LOG_FORMAT))
+    log = logging.getLogger("dfs")
+    log.handlers = [handler]
+    log.propagate = False
+    log.setLevel(conf.log_level.upper())
+
+
+def _warn(conf: NodeConf, node: OpenedNode) -> None:
+    log = logging.getLogger("dfs")
+    for warning in dict.fromkeys((*conf.warnings, *node.accounts.warnings)):
+        log.warning("%s", warning)
+    if not node.confidential:
+        log.warning(
+            "transport %s is not encrypted: who is on the way sees who stores how much", conf.transport
+        )
+
+
+def _say_ready(context: Context, conf: NodeConf, node: OpenedNode) -> None:
+    """Print the ready line, which scripts wait for."""
+    port = split_address(node.server.address)[1]
+    fingerprint = f"SHA256:{node.fingerprint.hex()}" if node.fingerprint else ""
+    short = f" SHA256:{node.fingerprint.hex()[:4]}..{node.fingerprint.hex()[-2:]}" if fingerprint else ""
+    directory = _short(conf.dir or "")
+    context.output.values(
+        {
+            "node": node.name,
+            "addresses": [node.server.address],
+            "transport": conf.transport,
+            "fingerprint": fingerprint,
+            "dir": conf.dir,
+            "users": node.accounts.count,
+        },
+        f"{node.name} listening on port {port}, directory {directory}{' (new)' if node.fresh else ''},"
+        f" {conf.transport}{short}, {_users_text(node)}",
+    )
+    context.output.finish(context.status)
+
+
+def _short(path: str) -> str:
+    """Return a path as seen from the current folder, if it lies below it."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith(os.pardir) else relative
+
+
+def _users_text(node: OpenedNode) -> str:
+    path, count = _short(node.users_path), node.accounts.count
+    if not count:
+        return f"0 users; add one: dfs user add NAME --users {path}"
+    return f"{count} user{'' if count == 1 else 's'} ({path})"
+
+
+def notify(text: str) -> None:
+    """Tell the service manager, if one asked for it (sd_notify)."""
+    place = os.environ.get("NOTIFY_SOCKET")
+    if not place:
+        return
+    if place.startswith("@"):  # an abstract name of Linux
+        place = "\0" + place[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door:
+            door.sendto(text.encode(), place)
+    except OSError as error:
+        logging.getLogger("dfs").warning("the service manager cannot be told: %s", error.strerror)
