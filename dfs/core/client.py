@@ -285,7 +285,7 @@ class Client:
                 f"there is no vault for {owner.user} yet; it is made once all nodes are up, now missing: {away}"
             )
         if fresh:
-            roster = self.run(vaults.make_roster(vault, members, roster or self._wanted_roster()))
+            roster = self.run(vaults.make_roster(vault, roster or self._wanted_roster()))
             members = {node: vaults.Member(VaultState.NEW, roster) for node in members}
         vault = vaults.settled(vault, roster, members)
         vault = evolve(vault, names={**vault.names, **self._expect(vault.roster)})
@@ -318,6 +318,23 @@ class Client:
         nodes = [Node(node_of[place.address], place.weight, place.zone) for place, _ in self._places]
         return vaults.new_roster(nodes, self._options.geometry_total)
 
+    def refresh(self, vault: Vault) -> Vault:
+        """Ask nodes that nobody has met yet, and return the vault with those that are back counted."""
+        links = self._runner.links
+        silent = [node.node_id for node in vault.roster.nodes if node.node_id not in self.links]
+        silent = [node for node in silent if node in links]
+        if not silent:
+            return vault
+        self.run(ask([Send(node, node, messages.Ping()) for node in silent], quick=True))
+        back = {node: links[node] for node in silent if links[node].met is not None}
+        self.links = {**self.links, **back}
+        members = {node: member for node, member in self._members().items() if node in back}
+        counted = vaults.counted_of(members, vault.roster_digest)
+        late = [node for node in counted if members[node].state is VaultState.NEW]
+        if late:
+            self.run(vaults.activate(vault, late))
+        return evolve(vault, counted=vault.counted | counted)
+
     def stages(self, vault: Vault) -> Stages:
         """Return the stages of new files in a vault.
 
@@ -349,15 +366,17 @@ class Client:
         ]
 
     def _nobody(self, answers: Answers) -> Exception:
-        reasons = "; ".join(
-            f"{self._runner.links[node].label}: {getattr(error, 'what', error)}"
+        by_address = {
+            self._runner.links[node].address: str(getattr(error, "what", error))
             for node, error in answers.errors.items()
-        )
+        }
+        labels = {link.address: link.label for link in self.all_links()}
+        reasons = "; ".join(f"{labels[address]}: {what}" for address, what in by_address.items())
         return (
             self._refused(answers)
             or self._identity_lost(answers)
             or next((error for error in answers.errors.values() if isinstance(error, (RealmError, PluginError))), None)
-            or QuorumError(f"no node answers ({reasons})")
+            or QuorumError(f"no node answers ({reasons})", reasons=by_address)
         )
 
     def _refused(self, answers: Answers) -> DfsError | None:

@@ -274,7 +274,7 @@ def _split(tag: Tag) -> tuple[int, Tag]:
 
 
 def together(operations: Sequence[Operation[T]], count_max: int = 0) -> Operation[list[T]]:
-    """Run operations side by side, at most ``count_max`` (0: all) at a time; return their results in order."""
+    """Run operations side by side, at most ``count_max`` at a time (0: all); returns results in order."""
 
     def job(_slot: int, operation: Operation[T]) -> Operation[T]:
         return operation

@@ -1,14 +1,14 @@
 """Folders: making, listing and removing; pure operations.
 
-A folder is a marker entry in its parent. LIST merges what at least R nodes say, hides tombstones and completes every
-value that is not proven. Recursive commands are not atomic.
+A folder is a marker entry in its parent. LIST merges what at least R nodes say, hides tombstones and
+completes every value that is not proven. Recursive commands are not atomic.
 """
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, TypedDict
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from dfs.core import limits, messages
 from dfs.core.consensus import (
@@ -20,15 +20,15 @@ from dfs.core.consensus import (
     checked,
     too_few,
 )
-from dfs.core.effects import Operation, Send, ask
-from dfs.core.errors import ConflictError, DfsError, NotFoundError, QuorumError
+from dfs.core.effects import Operation, Reply, Send, ask
+from dfs.core.errors import ConflictError, DfsError, NotFoundError, QuorumError, RemoteProtocolError
 from dfs.core.keys import directory_id, register_key
 from dfs.core.messages import RowState
 from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Stages, name_stripe, place_stripe, stripe_size
 from dfs.core.quorum import share_threshold, survives
 from dfs.core.reading import Found, decide, found_in, read_registers
-from dfs.core.register import Verdict
+from dfs.core.register import Verdict, counter_of, jumps
 from dfs.core.transfer import Group, Vault
 from dfs.core.types import (
     NO_BALLOT,
@@ -37,6 +37,7 @@ from dfs.core.types import (
     Entry,
     EntryKind,
     Manifest,
+    NameId,
     NodeId,
     RegisterKey,
     StripeId,
@@ -46,15 +47,19 @@ from dfs.core.types import (
 PAGE_COUNT: Final = limits.LIST_COUNT_MAX
 
 
-# --- Making ------------------------------------------------------------------------------------------------------
+# --- Making -------------------------------------------------------------------------------------------------
 
 
-def require_quorum(vault: Vault, group: Group, found: Found, stages: Stages | None, *, degraded: bool) -> None:
+def require_quorum(
+    vault: Vault, group: Group, found: Found, stages: Stages | None, *, degraded: bool
+) -> None:
     """Check before any work that a write can succeed: max(R, W, H) nodes answer.
 
     Raises:
         QuorumError: too few do.
     """
+    if found.error is not None:
+        raise found.error
     quorum = group.quorum
     needed = max(quorum.read, quorum.write)
     if stages is not None and not degraded:
@@ -86,37 +91,48 @@ def ensure_folders(vault: Vault, paths: Sequence[str]) -> Operation[list[str]]:
     keys = {path: register_key(vault.keys, path) for path in paths}
     found = yield from read_registers(vault, list(keys.values()))
     for depth in sorted({path.count("/") for path in paths}):
-        level = [path for path in paths if path.count("/") == depth and _missing_folder(path, found[keys[path]])]
-        changes = [_make_change(vault, path, found[keys[path]]) for path in level]
-        for outcome in (yield from change_registers(vault, changes)).values():
+        level = [
+            path for path in paths if path.count("/") == depth and _missing_folder(path, found[keys[path]])
+        ]
+        markers = {path: _marker(vault, path) for path in level}
+        changes = [_make_change(marker, found[keys[path]]) for path, marker in markers.items()]
+        outcomes = yield from change_registers(vault, changes)
+        for path, marker in markers.items():
+            outcome = outcomes[keys[path]]
             if isinstance(outcome, DfsError):
                 raise outcome
-        made.extend(level)
+            if outcome.entry is not None and outcome.entry.version == marker.version:
+                made.append(path)  # else somebody made it meanwhile
     return made
 
 
 def _missing_folder(path: str, found: Found) -> bool:
+    if found.error is not None:
+        raise found.error
     if found.entry is not None and found.entry.kind is EntryKind.FILE:
         raise ConflictError(f"{printable(path)} is a file, not a folder")
     return found.entry is None
 
 
-def _make_change(vault: Vault, path: str, found: Found) -> Change:
-    marker = _marker(vault, path)
+def _make_change(marker: Entry, found: Found) -> Change:
+    path = marker.path
 
     def decide_marker(current: Entry | None) -> Proposal | None:
         if current is None or current.version == marker.version:
             return Proposal(marker)
         if current.kind is EntryKind.FILE:
             raise ConflictError(f"{printable(path)} is a file, not a folder")
-        return None  # somebody made it meanwhile
+        return None
 
     return Change(found.key, path, decide_marker, ballot_after(found))
 
 
 def ballot_after(found: Found) -> Ballot:
-    """Return the highest ballot seen of a register."""
-    return max([NO_BALLOT, *(row.promised for row in found.rows.values())])
+    """Return the highest plausible ballot seen of a register."""
+    ballots = [
+        row.promised for row in found.rows.values() if not jumps(row.promised, counter_of(row.accepted))
+    ]
+    return max([NO_BALLOT, *ballots])
 
 
 def make_folder(vault: Vault, path: str, *, existing_is_fine: bool = False) -> Operation[None]:
@@ -130,7 +146,7 @@ def make_folder(vault: Vault, path: str, *, existing_is_fine: bool = False) -> O
         raise ConflictError(f"{printable(path)}/ already exists")
 
 
-# --- Listing -----------------------------------------------------------------------------------------------------
+# --- Listing ------------------------------------------------------------------------------------------------
 
 
 class Health(enum.Enum):
@@ -175,13 +191,19 @@ def list_folder(vault: Vault, path: str) -> Operation[list[Listed]]:
             raise ConflictError(f"{printable(path)} is a file, not a folder")
     directory = directory_id(vault.keys, path)
     group = vault.group(directory)
-    listed: list[Listed] = []
+    found = yield from _registers_of(vault, group, directory)
+    listed = [_listed(vault, group, item, item.entry) for item in found if item.entry is not None]
+    return sorted(listed, key=lambda item: item.entry.path.encode())
+
+
+def _registers_of(vault: Vault, group: Group, directory: DirectoryId) -> Operation[list[Found]]:
+    found: list[Found] = []
     after = b""
     more = True
     while more:
         page, after, more = yield from _page(vault, group, directory, after)
-        listed.extend(_listed(vault, group, found) for found in page if found.entry is not None)
-    return sorted(listed, key=lambda item: item.entry.path.encode())
+        found.extend(page)
+    return found
 
 
 def stat(vault: Vault, path: str) -> Operation[Listed]:
@@ -191,11 +213,13 @@ def stat(vault: Vault, path: str) -> Operation[Listed]:
         return Listed(root, Health.COMPLETE, len(vault.counted), vault.roster.group_size, stale=False)
     key = register_key(vault.keys, path)
     found = (yield from read_registers(vault, [key], wait_all=True))[key]
+    if found.entry is None and found.error is not None:
+        raise found.error
     if found.entry is None and found.stale:
         raise QuorumError(f"cannot say whether {printable(path)} exists: too few nodes answer")
     if found.entry is None:
         raise NotFoundError(f"{printable(path)} does not exist")
-    return _listed(vault, vault.group(key.directory), found)
+    return _listed(vault, vault.group(key.directory), found, found.entry)
 
 
 def _page(
@@ -205,27 +229,32 @@ def _page(
 
     Only the first node is asked for values; the others say which they hold. A value that is missing is read.
     """
-    sends = [
-        Send(node, node, messages.List(vault.roster_digest, directory, after, PAGE_COUNT, with_values=index == 0))
-        for index, node in enumerate(group.nodes)
-    ]
-    answers = yield from ask(sends, lambda _answers: False, quick=True)
-    if not answers.replies:
+    rows: dict[NodeId, dict[NameId, RowState]] = {}
+    floors: dict[NodeId, RowState] = {}
+    unfinished: list[NameId] = []  # where pages end behind which there may be more
+
+    def take(node: NodeId, reply: Reply) -> None:
+        if not isinstance(reply.response, messages.ListReply):
+            raise RemoteProtocolError("no answer to a LIST")
+        listed = {name: state for name, state in messages.decode_listed(reply.bulk) if name > after}
+        rows[node], floors[node] = listed, RowState(floor=reply.response.floor)
+        if reply.response.more and listed:
+            unfinished.append(max(listed))
+
+    def request(index: int) -> messages.List:
+        return messages.List(vault.roster_digest, directory, after, PAGE_COUNT, with_values=index == 0)
+
+    sends = [Send(node, node, request(index)) for index, node in enumerate(group.nodes)]
+    answers = yield from ask(sends, take=take, quick=True)
+    if not rows:
         raise too_few(vault, group, answers, group.quorum.read)
-    rows = {node: dict(messages.decode_listed(reply.bulk)) for node, reply in answers.replies.items()}
-    unfinished = {
-        node
-        for node, reply in answers.replies.items()
-        if isinstance(reply.response, messages.ListReply) and reply.response.more and rows[node]
-    }
-    horizon = min((max(rows[node]) for node in unfinished), default=b"\xff" * limits.NAME_ID_SIZE)
-    names = sorted({name for listed in rows.values() for name in listed if name <= horizon})
+    horizon = min(unfinished, default=NameId(b"\xff" * limits.NAME_ID_SIZE))
     found: list[Found] = []
     unread: list[RegisterKey] = []
-    for name in names:
+    for name in sorted({name for listed in rows.values() for name in listed if name <= horizon}):
         key = RegisterKey(directory, name)
         states = {
-            node: checked(vault, key, listed.get(name, RowState()), valued=node == group.nodes[0])
+            node: checked(vault, key, _floored(listed.get(name), floors[node]), valued=False)
             for node, listed in rows.items()
         }
         reading = decide(vault, group, key, states, final=True)
@@ -238,10 +267,13 @@ def _page(
     return found, horizon, bool(unfinished)
 
 
-def _listed(vault: Vault, group: Group, found: Found) -> Listed:
-    entry = found.entry
-    if entry is None:
-        raise NotFoundError("a listed name without an entry")
+def _floored(state: RowState | None, absent: RowState) -> RowState:
+    if state is None or state.corrupt or (state.row is not None and state.row.accepted):
+        return state or absent
+    return evolve(state, floor=absent.floor)
+
+
+def _listed(vault: Vault, group: Group, found: Found, entry: Entry) -> Listed:
     whole = frozenset(
         node for node, row in found.rows.items() if not row.owed_count and not row.corrupt_count
     )
@@ -313,13 +345,13 @@ def walk(vault: Vault, path: str) -> Operation[list[Listed]]:
     return below
 
 
-# --- Removing ----------------------------------------------------------------------------------------------------
+# --- Removing -----------------------------------------------------------------------------------------------
 
 
 def remove_entries(
     vault: Vault, paths: Sequence[str], *, kind: EntryKind, if_version: Version | None = None
 ) -> Operation[Mapping[str, Changed | DfsError]]:
-    """Put tombstones on paths; each ends as Changed or with its own error (NotFoundError, ConflictError …)."""
+    """Put tombstones on paths; each ends as Changed or with its own error (NotFoundError, ConflictError)."""
     keys = {path: register_key(vault.keys, path) for path in paths}
     found = yield from read_registers(vault, list(keys.values()), wait_all=True)
     for state in found.values():
@@ -341,19 +373,24 @@ def _remove_change(
             raise NotFoundError(f"{printable(path)} does not exist")
         if current is not None and current.kind is not kind:
             is_folder = current.kind is EntryKind.FOLDER
-            raise ConflictError(f"{printable(path)} is a {'folder' if is_folder else 'file'}", next_step="Use rm -r.")
+            raise ConflictError(
+                f"{printable(path)} is a {'folder' if is_folder else 'file'}", next_step="Use rm -r."
+            )
         if current is not None and if_version is not None and current.version != if_version:
-            raise ConflictError(f"{printable(path)} is at version {current.version.hex()}, not {if_version.hex()}")
+            raise ConflictError(
+                f"{printable(path)} is at version {current.version.hex()}, not {if_version.hex()}"
+            )
         tried = True
         return Proposal(Entry(path, EntryKind.TOMBSTONE, version))
 
-    return Change(found.key, path, decide_tombstone, ballot_after(found))
+    return Change(found.key, path, decide_tombstone, ballot_after(found), conditional=if_version is not None)
 
 
 def remove_folder(vault: Vault, path: str) -> Operation[list[str]]:
     """Remove a folder and everything below it, deepest first; returns the paths removed.
 
-    A folder that got a new entry meanwhile is restored. Raises: the first error; what is removed stays removed.
+    A folder that got a new entry meanwhile is restored. Raises: the first error; what is removed stays
+    removed.
     """
     below = yield from walk(vault, path)
     removed: list[str] = []
@@ -379,7 +416,5 @@ def _removed(vault: Vault, paths: Sequence[str], kind: EntryKind) -> Operation[l
 
 def _still_there(vault: Vault, folder: str) -> Operation[bool]:
     directory = directory_id(vault.keys, folder)
-    page, _, _ = yield from _page(vault, vault.group(directory), directory, b"")
-    return any(found.entry is not None for found in page)
-
-
+    found = yield from _registers_of(vault, vault.group(directory), directory)
+    return any(item.entry is not None for item in found)

@@ -1,7 +1,8 @@
 """Opening a vault: which roster counts, its master key, and making it when it is new; pure operations.
 
-The master key lies in the wrap register, sealed under keys that follow from the password or key file. A vault is made
-by the first login that succeeds on all nodes while all of them are NEW: roster, then wrap (if absent), then ACTIVE.
+The master key lies in the wrap register, sealed under keys that follow from the password or key file. A vault
+is made by the first login that succeeds on all nodes while all of them are NEW: roster, then wrap (if
+absent), then ACTIVE.
 """
 
 from collections.abc import Mapping, Sequence
@@ -99,11 +100,11 @@ def counted_of(members: Mapping[NodeId, Member], digest: bytes) -> frozenset[Nod
     )
 
 
-def make_roster(vault: Vault, members: Mapping[NodeId, Member], wanted: bytes) -> Operation[bytes]:
-    """Give all NEW nodes a roster and return it; the node with the lowest id decides between two who try at once.
+def make_roster(vault: Vault, wanted: bytes) -> Operation[bytes]:
+    """Give all NEW nodes a roster and return it; of two who try at once, the node with the lowest id decides.
 
     Raises:
-        NotInitialisedError: a node is missing. ConflictError: the nodes have other rosters. DfsError: a node refused.
+        NotInitialisedError: a node is missing or refused. ConflictError: the nodes have other rosters.
     """
     roster = wanted
     first, *rest = sorted(node.node_id for node in decode_roster(wanted).nodes)
@@ -121,7 +122,8 @@ def make_roster(vault: Vault, members: Mapping[NodeId, Member], wanted: bytes) -
             (roster,) = kept
         elif kept - {roster}:
             raise ConflictError(
-                "another client is making this vault with another node list", next_step="Use one conf for all."
+                "another client is making this vault with another node list",
+                next_step="Use one conf for all.",
             )
     return roster
 
@@ -155,7 +157,8 @@ def _sealed() -> SealedError:
 
 
 def make_wrap(vault: Vault, owner: Owner) -> Operation[bytes]:
-    """Write the wrap of a fresh master key unless there is one, make the vault ACTIVE, and return the master key.
+    """Write the wrap of a fresh master key unless there is one, make the vault ACTIVE, and return the master
+    key.
 
     Raises:
         QuorumError, UnknownOutcomeError: not written, or nobody knows; the next login reads again first.
@@ -188,5 +191,3 @@ def make_wrap(vault: Vault, owner: Owner) -> Operation[bytes]:
 def activate(vault: Vault, nodes: Sequence[NodeId]) -> Operation[None]:
     """Make NEW vaults ACTIVE whose wrap is written; a node that misses it is told at the next login."""
     yield from ask([Send(node, node, messages.Activate(vault.roster_digest)) for node in nodes])
-
-
