@@ -194,11 +194,11 @@ def vault_made(node_count: int) -> str:
 # --- Names and listings -------------------------------------------------------------------------------------
 
 
-def quoted(name: str) -> str:
-    """Return a name as a prompt line takes it back: quoted where it could be misread."""
+def quoted(name: str, *, always: bool = False) -> str:
+    """Return a name as a prompt line takes it back: quoted where it could be misread, or ``always``."""
     shown = printable(name)
     doubtful = shown.endswith(INCOMPLETE_MARK) or shown != shown.strip(" \t") or "'" in shown or '"' in shown
-    if not doubtful and shown:
+    if shown and not doubtful and not always:
         return shown
     escaped = shown.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

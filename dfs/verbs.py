@@ -1,0 +1,161 @@
+"""The language of the prompt and of `dfc`: which words are which command; pure."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+
+from dfs import texts
+from dfs.core.classic import split_words
+from dfs.core.errors import ConfigError
+from dfs.core.paths import canonical, printable
+
+
+@frozen
+class Verb:
+    """A command of the prompt: how it is written and how many names it takes there."""
+
+    usage: str
+    count_min: int = 0
+    count_max: int = 0
+    options: frozenset[str] = frozenset()
+
+
+VERBS: Final = {
+    "LIST": Verb("LIST [-l] [folder]", 0, 1, frozenset({"-l"})),
+    "GET": Verb("GET [--no-clobber] name [folder]", 1, 2, frozenset({"--no-clobber"})),
+    "PUT": Verb("PUT [--allow-degraded] file [folder]", 1, 2, frozenset({"--allow-degraded"})),
+    "MKDIR": Verb("MKDIR folder", 1, 1),
+    "RM": Verb("RM [-r] name", 1, 1, frozenset({"-r"})),
+    "HELP": Verb("HELP"),
+    "QUIT": Verb("QUIT or EXIT"),
+    "EXIT": Verb("QUIT or EXIT"),
+}
+ALIASES: Final = {"LS": "LIST"}
+ENDING: Final = frozenset({"QUIT", "EXIT"})
+MANY: Final = frozenset({"GET", "PUT", "RM"})  # one-shot, they take any number of names
+
+
+@frozen
+class Command:
+    """A command as typed. ``folder``: remote, canonical; ``names``: what it is about."""
+
+    verb: str
+    names: Sequence[str] = ()
+    folder: str = ""
+    options: frozenset[str] = frozenset()
+
+
+class UsageError(ConfigError):
+    """A command line at the prompt is wrong; the text says it all."""
+
+
+def verb_of(word: str) -> str:
+    """Return the verb a word means, in any case; "" if it means none."""
+    upper = word.upper()
+    upper = ALIASES.get(upper, upper)
+    return upper if upper in VERBS else ""
+
+
+def usages(verb: str = "") -> list[str]:
+    """Return how one verb, or every verb, is written."""
+    verbs = [VERBS[verb]] if verb else dict.fromkeys(VERBS.values())
+    return [f"  {each.usage}" for each in verbs]
+
+
+def wrong(verb: str = "") -> str:
+    """Return the lines for a verb without the arguments it needs."""
+    return "\n".join([texts.WRONG_ARGUMENTS, *usages(verb), "  Quote names with blanks."])
+
+
+def parse_command(words: Sequence[str], *, interactive: bool) -> Command:
+    """Return the command of some words. At the prompt the second name is always a folder.
+
+    One-shot, a last name of several that ends in "/" is the folder for all.
+
+    Raises:
+        UsageError: with the lines to print. ConfigError: the folder cannot be one.
+    """
+    verb = verb_of(words[0])
+    if not verb:
+        raise UsageError("\n".join([texts.UNKNOWN_VERB, *usages()]))
+    known = VERBS[verb]
+    names: list[str] = []
+    options: set[str] = set()
+    for place, word in enumerate(words[1:], start=1):
+        if word == "--":
+            names.extend(words[place + 1 :])
+            break
+        if word in known.options:
+            options.add(word)
+        else:
+            names.append(word)
+    many = verb in MANY and not interactive
+    if not known.count_min <= len(names) or (len(names) > known.count_max and not many) or not all(names):
+        raise UsageError(wrong(verb))
+    takes_folder = verb in {"GET", "PUT"} and len(names) > 1
+    named = interactive or names[-1:] == ["."] or "".join(names[-1:]).endswith("/")
+    folder = names.pop() if (takes_folder and named) or (verb == "LIST" and names) else ""
+    return Command(verb, names, canonical(folder), frozenset(options))
+
+
+# --- dfc ----------------------------------------------------------------------------------------------------
+
+CLASSIC_USAGE: Final = """Usage: dfc [--conf FILE] [FOLDER] [dfc.conf]            the prompt
+       dfc [--conf FILE] [dfc.conf] list [folder/]       names in a folder
+       dfc [--conf FILE] [dfc.conf] get NAME... [folder/]
+       dfc [--conf FILE] [dfc.conf] put FILE... [folder/]
+       dfc [--conf FILE] [dfc.conf] mkdir FOLDER
+       dfc [--conf FILE] [dfc.conf] rm [-r] NAME...
+Without a conf: ./dfc.conf, ~/dfc.conf, then where dfs looks. More: dfs --help"""
+
+
+@frozen
+class ClassicForm:
+    """What the words after `dfc` mean. ``command``: empty for the prompt."""
+
+    conf: str | None = None
+    folder: str | None = None
+    command: Sequence[str] = ()
+    wants_help: bool = False
+
+
+def classic_form(words: Sequence[str], conf: object = None) -> ClassicForm:
+    """Return what the words after `dfc` mean; a verb wins over a file of that name. ``conf``: named already.
+
+    Raises:
+        ConfigError: they have none of its forms.
+    """
+    rest = list(words)
+    while rest and rest[0].startswith("-"):
+        option, equals, value = rest.pop(0).partition("=")
+        if option in {"-h", "--help"}:
+            return ClassicForm(wants_help=True)
+        if option not in {"-c", "--conf"} or not (equals or rest):
+            raise ConfigError(f"not understood: {printable(option)}", next_step="See dfc --help.")
+        conf = value if equals else rest.pop(0)
+    before: list[str] = []
+    while rest and not (command := _classic_command(rest)):
+        before.append(rest.pop(0))
+    command = _classic_command(rest)
+    if len(before) > 2 or (conf is not None and len(before) > 1):
+        raise ConfigError(
+            f"no verb among {printable(' '.join(before))}", next_step="Use one of list, get, put, mkdir, rm."
+        )
+    if conf is not None:
+        return ClassicForm(str(conf), before[0] if before else None, command)
+    if len(before) == 2:
+        return ClassicForm(before[1], before[0], command)
+    return ClassicForm(before[0] if before else None, None, command)
+
+
+def _classic_command(words: Sequence[str]) -> list[str]:
+    """Return the words of a command that begins here, given as words or as one string; [] if none does."""
+    if not words:
+        return []
+    if verb_of(words[0]):
+        return list(words)
+    if len(words) == 1 and " " in words[0]:
+        split = split_words(words[0])
+        return split if split and verb_of(split[0]) else []
+    return []
