@@ -130,7 +130,7 @@ class Commands(click.Group):
             raise ConfigError(f"no such command: {word!r}{self._nearest(word)}", next_step="See dfs --help.")
         name = command.name or word
         context.output.command = name
-        if context.flags.pop("dry_run", False):
+        if ctx.params.get("dry_run"):
             if not any(parameter.name == "dry_run" for parameter in command.params):
                 raise ConfigError(f"dfs {name} has no -n", next_step=f"See dfs {name} --help.")
             rest = ["-n", *rest]
@@ -187,14 +187,12 @@ def _is_serve_form(args: Sequence[str]) -> bool:
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, where a command can.")
 @click.option("--version", is_flag=True, is_eager=True, help="Print the version.")
 @click.pass_context
-def cli(ctx: click.Context, *, dry_run: bool, version: bool) -> None:
+def cli(ctx: click.Context, *, dry_run: bool, version: bool) -> None:  # noqa: ARG001 - see resolve_command
     """Store files on servers that need not be trusted and may die.
 
     Paths are remote paths such as photos/2026, or CLUSTER:path.
     """
     context = ctx.ensure_object(Context)
-    if dry_run:
-        context.flags["dry_run"] = True
     if version:
         import dfs
 

@@ -28,7 +28,7 @@ from dfs.core.getting import Got
 from dfs.core.local import FileContent, LocalError, StreamContent, excluded, tree
 from dfs.core.paths import ancestors, canonical, join, name_of, parent_of, printable
 from dfs.core.types import EntryKind, Outcome, Version
-from dfs.output import DEGRADED, error_record
+from dfs.output import DEGRADED, OK, error_record
 from dfs.texts import (
     FILE_UNKNOWN,
     FOLDER_UNKNOWN,
@@ -112,9 +112,10 @@ def put(context: Context, words: Sequence[str], options: PutOptions) -> None:
         for upload in uploads:
             _emit_plan(context, _local_name(upload), upload.path, upload.content.size)
         return
-    _make_folders(context, folders, uploads)
     if uploads:
         _put_all(context, uploads, options)
+    if context.status in {OK, DEGRADED}:
+        _make_folders(context, folders, uploads)
 
 
 def _planned_stream(context: Context, words: Sequence[str], options: PutOptions) -> list[_Uploads]:
@@ -224,11 +225,7 @@ def _make_folders(context: Context, folders: Sequence[str], uploads: Sequence[Up
     made = {folder for upload in uploads for folder in ancestors(upload.path)}
     for folder in folders:
         if folder not in made:
-            try:
-                context.cluster().mkdir(folder, existing_is_fine=True)
-            except DfsError as error:
-                context.fail(error)
-                return
+            context.cluster().mkdir(folder, existing_is_fine=True)
 
 
 def _put_all(context: Context, uploads: Sequence[Upload], options: PutOptions) -> None:
@@ -337,13 +334,14 @@ def _get_stream(context: Context, words: Sequence[str]) -> None:
     if context.output.structured:
         raise ConfigError("'-o -' and --json both want stdout")
     path = context.remote(words[0])
+    cluster = context.cluster()
     started_s = time.monotonic()
     try:
-        got = context.cluster().get(path, sys.stdout.buffer)
+        got = cluster.get(path, sys.stdout.buffer)
     except DfsError as error:
         context.fail(error, _get_failure(path, error))
         return
-    _report_got(context, context.cluster(), Download(path, STREAM), got, time.monotonic() - started_s)
+    _report_got(context, cluster, Download(path, STREAM), got, time.monotonic() - started_s)
     if got.stale:
         context.degrade(STALE_LINE, strict=False)
 
@@ -393,6 +391,7 @@ def _wanted_files(paths: Sequence[str], options: GetOptions) -> list[Download]:
 
 def _wanted_trees(context: Context, paths: Sequence[str], options: GetOptions) -> list[Download]:
     base = _base_folder(paths, options)
+    context.cluster()  # what keeps it from opening is no path's fault
     wanted = []
     for path in paths:
         try:

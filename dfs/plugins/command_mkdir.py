@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from dfs.core.api import CommandContext, CommandPlugin, ConflictError, DfsError, Options, hookimpl
+from dfs.core.api import CommandContext, CommandPlugin, ConflictError, DfsError, EntryKind, Options, hookimpl
 
 DFS_API_VERSION = 1
 
@@ -18,6 +18,7 @@ DFS_API_VERSION = 1
 @click.pass_obj
 def make_folders(context: CommandContext, *, paths: Sequence[str], parents: bool, dry_run: bool) -> None:
     """Make folders and those above them."""
+    cluster = context.cluster()
     for path in paths:
         wanted = context.remote(path)
         shown = f"{wanted}/"
@@ -25,17 +26,18 @@ def make_folders(context: CommandContext, *, paths: Sequence[str], parents: bool
             context.emit("folders", {"path": wanted}, f"would make {shown}")
             continue
         try:
-            context.cluster().mkdir(wanted, existing_is_fine=parents)
+            cluster.mkdir(wanted)
         except ConflictError as error:
-            context.fail(ConflictError(f"{shown} already exists") if _is_folder(context, wanted) else error)
+            if cluster.stat(wanted).entry.kind is not EntryKind.FOLDER:
+                context.fail(error)
+            elif parents:
+                context.emit("folders", {"path": wanted}, f"{shown} is there.")
+            else:
+                context.fail(ConflictError(f"{shown} already exists"))
         except DfsError as error:
             context.fail(error)
         else:
             context.emit("folders", {"path": wanted}, f"{shown} created.")
-
-
-def _is_folder(context: CommandContext, path: str) -> bool:
-    return bool(context.cluster().stat(path).entry.kind.name == "FOLDER")
 
 
 def make(_options: Options) -> click.Command:
