@@ -174,13 +174,13 @@ def candidates(rows: Sequence[RegisterRow | None], quorum: Quorum) -> tuple[list
 
     ``rows``: of the nodes that promised. The list ends at the first value that may have been chosen; a value
     that at least n - W + 1 + r promising nodes lack cannot have been, so the next lower one is allowed as
-    well.
+    well. A node with a higher ballot does not lack a lower one: it may have accepted it before.
     """
     accepted_rows = [row for row in rows if row is not None and row.accepted]
     allowed: list[RegisterRow] = []
     for ballot in sorted({row.accepted for row in accepted_rows}, reverse=True):
         allowed.append(next(row for row in accepted_rows if row.accepted == ballot))
-        lacking = sum(1 for row in rows if row is None or row.accepted != ballot)
+        lacking = sum(1 for row in rows if row is None or row.accepted < ballot)
         if lacking < quorum.excluded:
             return allowed, False
     return allowed, True
