@@ -7,19 +7,20 @@ bytes.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import define, evolve, field, frozen
 
 from dfs.core.effects import Operation, parallel, work
-from dfs.core.errors import DfsError, IntegrityError, NotFoundError, QuorumError
-from dfs.core.interface import Buffer
+from dfs.core.errors import DfsError, IncompleteError, IntegrityError, NotFoundError, QuorumError
 from dfs.core.keys import register_key
 from dfs.core.paths import printable
 from dfs.core.pipeline import Slot
 from dfs.core.reading import Found, read_registers
-from dfs.core.transfer import Ledger, Source, Vault, chunks_of, fetch_chunk, sources_of
+from dfs.core.transfer import Came, Ledger, Source, Vault, chunks_of, fetch_chunk, sources_of
 from dfs.core.types import Entry, EntryKind, Manifest, NodeId
+
+RESTART_COUNT: Final = 4  # versions tried while others keep replacing the file
 
 
 def _ignore(_size: int) -> None:
@@ -35,8 +36,8 @@ class Sink(Protocol):
     def finish(self, entry: Entry) -> None:
         """All bytes are there."""
 
-    def abandon(self) -> None:
-        """They will not all come."""
+    def abandon(self) -> bool:
+        """They will not all come; twice is fine. Returns whether no trace is left."""
 
 
 @frozen
@@ -83,8 +84,7 @@ class _Getting:
 def get_files(
     vault: Vault, items: Sequence[GetItem], slots: Sequence[Slot], progress: Callable[[int], object] = _ignore
 ) -> Operation[list[Got | DfsError]]:
-    """Fetch files and return what was got or the error of each, in order. With one slot, chunks come in
-    order.
+    """Fetch files and return what was got or the error of each. With one slot, chunks come in order.
 
     Raises:
         QuorumError: no node answers.
@@ -104,7 +104,8 @@ def get_files(
 
 
 def _is_small(entry: Entry | None) -> bool:
-    return entry is None or entry.manifest is None or len(entry.manifest.chunks) == 1
+    manifest = entry.manifest if entry is not None else None
+    return manifest is None or (len(manifest.chunks) == 1 and not manifest.listed)
 
 
 def _get_small(
@@ -116,21 +117,49 @@ def _get_small(
 def _get_file(
     vault: Vault, getting: _Getting, slots: Sequence[Slot], progress: Callable[[int], object]
 ) -> Operation[None]:
-    try:
-        entry = _file_of(vault, getting)
-        if entry.manifest is None:
-            yield from work(lambda: _deliver_inline(vault, getting, entry, slots[0]))
+    for _ in range(RESTART_COUNT):
+        getting.error = None
+        try:
+            yield from _get_version(vault, getting, slots, progress)
+        except DfsError as error:
+            getting.error = error
+            traceless = getting.sink is None or (yield from work(getting.sink.abandon))
+            if not traceless or not isinstance(error, IncompleteError):
+                return
+            if not (yield from _read_again(vault, getting)):
+                return
+        except BaseException:  # given up from outside, so nothing can be waited for
+            if getting.sink is not None:
+                getting.sink.abandon()
+            raise
         else:
-            yield from _get_chunks(vault, getting, entry, entry.manifest, slots, progress)
-    except DfsError as error:
-        getting.error = error
-        if getting.sink is not None:
-            yield from work(getting.sink.abandon)
+            return
+
+
+def _read_again(vault: Vault, getting: _Getting) -> Operation[bool]:
+    """Return whether another version has taken the place of one whose shares are gone."""
+    key, before = getting.found.key, getting.found.entry
+    getting.found = (yield from read_registers(vault, [key], with_shares=True))[key]
+    now = getting.found.entry
+    return before is not None and (now is None or now.version != before.version)
+
+
+def _get_version(
+    vault: Vault, getting: _Getting, slots: Sequence[Slot], progress: Callable[[int], object]
+) -> Operation[None]:
+    entry = _file_of(vault, getting)
+    if entry.manifest is None:
+        yield from work(lambda: _deliver_inline(vault, getting, entry, slots[0]))
+        progress(entry.size)
+    else:
+        yield from _get_chunks(vault, getting, entry, entry.manifest, slots, progress)
 
 
 def _file_of(vault: Vault, getting: _Getting) -> Entry:
     entry = getting.found.entry
     shown = printable(getting.item.path)
+    if getting.found.error is not None:
+        raise getting.found.error
     if entry is not None and entry.kind is EntryKind.FILE:
         return entry
     if entry is not None:
@@ -139,7 +168,8 @@ def _file_of(vault: Vault, getting: _Getting) -> Entry:
         group = vault.group(getting.found.key.directory)
         there = len(getting.found.answered)
         raise QuorumError(
-            f"cannot say whether {shown} exists: {there} of {len(group.nodes)} nodes answer, {group.quorum.read} needed"
+            f"cannot say whether {shown} exists: {there} of {len(group.nodes)} nodes answer,"
+            f" {group.quorum.read} needed"
         )
     raise NotFoundError(f"{shown} does not exist")
 
@@ -166,26 +196,25 @@ def _get_chunks(
         raise IntegrityError(f"{printable(entry.path)}: its chunks are not as long as the file")
     sink = getting.sink = yield from work(lambda: getting.item.open_sink(entry))
 
+    def job(slot: Slot, source: Source, offset: int) -> Operation[None]:
+        yield from fetch_chunk(vault, source, slot, getting.ledger, partial(sink.write, offset))
+        progress(source.chunk.plain_size)
+
     def jobs() -> Iterator[Callable[[Slot], Operation[None]]]:
         offset = 0
         for source in sources_of(vault, group, manifest, chunks):
             with_shares = evolve(source, shares=_came_along(getting.found, source))
-            deliver = partial(_deliver, sink, offset, progress)
-            yield partial(fetch_chunk, vault, with_shares, ledger=getting.ledger, deliver=deliver)
+            yield partial(job, source=with_shares, offset=offset)
             offset += source.chunk.plain_size
 
     yield from parallel(jobs(), slots)
     yield from work(lambda: sink.finish(entry))
 
 
-def _deliver(sink: Sink, offset: int, progress: Callable[[int], object], plain: memoryview) -> None:
-    sink.write(offset, plain)
-    progress(len(plain))
-
-
-def _came_along(found: Found, source: Source) -> Mapping[int, tuple[bytes, Buffer]]:
+def _came_along(found: Found, source: Source) -> Mapping[int, Came]:
     return {
-        share.key.index: (share.checksum, share.body)
-        for share in found.shares.values()
-        if share.key.stripe == source.stripe
+        share.key.index: Came(node, share.checksum, share.body)
+        for (node, _), share in found.shares.items()
+        if share.key.stripe == source.stripe and share.key.index < len(source.rows)
+        if node in source.rows[share.key.index]
     }

@@ -1,7 +1,7 @@
 """Local files: what PUT reads, what GET writes, and trees of both.
 
-A file that arrives is written to a temporary name beside its place and renamed when all of it is verified and on
-disk; links are never followed while writing.
+A file that arrives is written to a temporary name beside its place and renamed when all of it is verified;
+links are never followed while writing.
 """
 
 import contextlib
@@ -33,9 +33,11 @@ class FileContent:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            status = os.stat(path)  # noqa: PTH116 - a Path for each of thousands of files costs more than the call
+            status = os.stat(path)
         except FileNotFoundError:
-            raise NotFoundError(f"{printable(path)}: File does not exist.", next_step="Check the name.") from None
+            raise NotFoundError(
+                f"{printable(path)}: File does not exist.", next_step="Check the name."
+            ) from None
         except OSError as error:
             raise LocalError(f"{printable(path)}: {error.strerror}") from None
         if not stat.S_ISREG(status.st_mode):
@@ -137,25 +139,40 @@ class FileSink:
         except OSError as error:
             raise LocalError(f"{printable(path)}: {error.strerror}") from None
         if there is not None and not clobber:
-            raise ConflictError(f"{printable(path)} exists already", next_step="Leave out --no-clobber to replace it.")
+            raise ConflictError(
+                f"{printable(path)} exists already", next_step="Leave out --no-clobber to replace it."
+            )
         if there is not None and not stat.S_ISREG(there.st_mode):
-            raise ConflictError(f"{printable(path)} is in the way: not a regular file", next_step="Move it away.")
+            raise ConflictError(
+                f"{printable(path)} is in the way: not a regular file", next_step="Move it away."
+            )
         folder, name = os.path.split(path)
-        self._temporary = os.path.join(folder, f".{name[:40]}.{os.urandom(6).hex()}.part")  # noqa: PTH118 - as above
+        self._temporary = os.path.join(folder, f".{name[:40]}.{os.urandom(6).hex()}.part")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         try:
             self._descriptor = os.open(self._temporary, flags, 0o600)
         except OSError as error:
             raise LocalError(f"{printable(path)}: {error.strerror}") from None
+        self._lock = threading.Lock()
+        self._writing = 0  # threads that use the descriptor now
+        self._ended = False
 
     def write(self, offset: int, plain: memoryview) -> None:
         """Write verified bytes at their place."""
+        with self._lock:
+            if self._ended:
+                raise LocalError(f"{printable(self.path)}: given up")
+            self._writing += 1
         written = 0
         try:
             while written < len(plain):
                 written += os.pwrite(self._descriptor, plain[written:], offset + written)
         except OSError as error:
             raise LocalError(f"{printable(self.path)}: {error.strerror}") from None
+        finally:
+            with self._lock:
+                self._writing -= 1
+                self._close_if_unused()
 
     def finish(self, entry: Entry) -> None:
         """Put the file in its place, with the mode and time it was stored with."""
@@ -163,18 +180,26 @@ class FileSink:
             os.fchmod(self._descriptor, (entry.mode & 0o777) or 0o600)
             if self._times:
                 os.utime(self._descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
-            os.close(self._descriptor)
-            os.replace(self._temporary, self.path)  # noqa: PTH105 - as above
+            os.replace(self._temporary, self.path)
         except OSError as error:
-            self.abandon()
             raise LocalError(f"{printable(self.path)}: {error.strerror}") from None
+        finally:
+            self.abandon()
 
-    def abandon(self) -> None:
-        """Leave no trace."""
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+    def abandon(self) -> bool:
+        """Leave no trace but what is finished."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._temporary)  # noqa: PTH108 - as above
+            os.unlink(self._temporary)
+        with self._lock:
+            self._ended = True
+            self._close_if_unused()
+        return True
+
+    def _close_if_unused(self) -> None:
+        """Close once, but never under a thread that writes: the number may be another file's by then."""
+        if self._ended and not self._writing and self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 class StreamSink:
@@ -195,13 +220,14 @@ class StreamSink:
         """Flush."""
         self._stream.flush()
 
-    def abandon(self) -> None:
-        """Nothing to undo: what was written was verified."""
+    def abandon(self) -> bool:
+        """Nothing can be undone, but what was written was verified."""
+        return self._position == 0
 
 
 def excluded(relative: str, patterns: Sequence[str]) -> bool:
     """Return whether a relative path, or its name, matches a glob."""
-    from fnmatch import fnmatch  # noqa: PLC0415 - only recursive commands need it
+    from fnmatch import fnmatch
 
     return any(fnmatch(relative, pattern) or fnmatch(Path(relative).name, pattern) for pattern in patterns)
 
@@ -218,9 +244,9 @@ def tree(root: str, exclude: Sequence[str] = ()) -> Iterator[tuple[str, str, boo
         linked = [name for name in folders if Path(folder, name).is_symlink()]
         folders[:] = [name for name in folders if name not in linked and not excluded(prefix + name, exclude)]
         for name in folders:
-            yield os.path.join(folder, name), prefix + name, True  # noqa: PTH118 - as above
+            yield os.path.join(folder, name), prefix + name, True
         for name in sorted([*files, *linked]):
-            path = os.path.join(folder, name)  # noqa: PTH118
+            path = os.path.join(folder, name)
             if excluded(prefix + name, exclude):
                 continue
             if not stat.S_ISREG(os.lstat(path).st_mode):

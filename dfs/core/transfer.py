@@ -1,11 +1,14 @@
 """Shares to and from nodes: upload what nodes lack, fetch exactly the shares a chunk needs.
 
-Pure operations (effects.py). A node that fails is left out; who holds what in the end is returned, never guessed.
+Pure operations (effects.py). A node that fails is left out; who holds what in the end is returned, never
+guessed.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice, product
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
+from xxhash import xxh3_128_digest
 
 from dfs.core import limits, messages, pipeline
 from dfs.core.effects import (
@@ -55,9 +58,9 @@ class Group:
 class Vault:
     """What operations know of the vault they work on.
 
-    ``counted``: nodes whose vault is ACTIVE (they count in R). ``entropy``: fresh random bytes. ``names``: what people
-    call the nodes. ``stages_of``: the behaviours behind a recipe, ``packer_of``: behind a qualified compressor name
-    (both raise PluginError when one is missing).
+    ``counted``: nodes whose vault is ACTIVE (they count in R). ``entropy``: fresh random bytes. ``names``:
+    what people call the nodes. ``stages_of``: the behaviours behind a recipe, ``packer_of``: behind a
+    qualified compressor name (both raise PluginError when one is missing).
     """
 
     keys: VaultKeys = field(repr=False)
@@ -89,7 +92,7 @@ class Vault:
         return "; ".join(clauses)
 
 
-# --- Upload ------------------------------------------------------------------------------------------------------
+# --- Upload -------------------------------------------------------------------------------------------------
 
 
 @frozen
@@ -153,7 +156,8 @@ def _lacking(
     for first in range(0, len(stripes), limits.BATCH_COUNT_MAX // 2):
         part = stripes[first : first + limits.BATCH_COUNT_MAX // 2]
         wanted = {
-            node: [(placed, index) for placed in part for index in placed.indexes_on(node)] for node in group.nodes
+            node: [(placed, index) for placed in part for index in placed.indexes_on(node)]
+            for node in group.nodes
         }
         sends = [
             Send(node, node, messages.Has(tuple(placed.stripe.key(index) for placed, index in shares)))
@@ -176,10 +180,12 @@ def _store(node: NodeId, batch: Sequence[tuple[Placed, int]]) -> Send:
         messages.ShareHead(placed.stripe.key(index), placed.stripe.share_size, placed.stripe.checksums[index])
         for placed, index in batch
     )
-    return Send(node, node, messages.Store(heads), tuple(placed.stripe.shares[index] for placed, index in batch))
+    return Send(
+        node, node, messages.Store(heads), tuple(placed.stripe.shares[index] for placed, index in batch)
+    )
 
 
-# --- Download ----------------------------------------------------------------------------------------------------
+# --- Download -----------------------------------------------------------------------------------------------
 
 
 @define
@@ -197,14 +203,23 @@ class Ledger:
 
 
 @frozen
+class Came:
+    """A share as it came: who sent it, with which checksum."""
+
+    node: NodeId
+    checksum: bytes
+    body: Buffer = field(repr=False)
+
+
+@frozen
 class Source:
-    """One chunk to fetch: its stages, stripe id, where its shares are, and shares that came with the entry."""
+    """One chunk to fetch: its stages, stripe id, where its shares are, and some that came with the entry."""
 
     stages: Stages
     chunk: Chunk
     stripe: StripeId
     rows: tuple[tuple[NodeId, ...], ...]
-    shares: Mapping[int, tuple[bytes, Buffer]] = field(factory=dict, repr=False)  # index -> checksum, body
+    shares: Mapping[int, Came] = field(factory=dict, repr=False)
 
 
 @define
@@ -215,15 +230,18 @@ class _Fetch:
     source: Source
     slot: Slot
     ledger: Ledger
-    bodies: dict[int, Buffer] = field(factory=dict)
-    checksums: dict[int, bytes] = field(factory=dict)
-    waiting: dict[tuple[int, NodeId], bool] = field(factory=dict)
+    came: dict[int, Came] = field(factory=dict)
+    waiting: set[tuple[int, NodeId]] = field(factory=set)
     tried: dict[tuple[int, NodeId], int] = field(factory=dict)
 
+    @property
+    def share_size(self) -> int:
+        """Bytes of each share."""
+        return pipeline.stripe_size(self.source.stages, self.source.chunk)[1]
+
     def target(self, index: int) -> memoryview:
-        """Return where share ``index`` goes: data shares to their place in the stripe, others behind each other."""
-        geometry = self.source.stages.recipe.geometry
-        _, size = pipeline.stripe_size(self.source.stages, self.source.chunk)
+        """Return where a share goes: data shares to their place in the stripe, others behind each other."""
+        geometry, size = self.source.stages.recipe.geometry, self.share_size
         name, count, place = (
             ("stripe", geometry.needed, index)
             if index < geometry.needed
@@ -234,19 +252,23 @@ class _Fetch:
     def sends(self, count: int) -> list[Send]:
         """Return requests so that ``count`` shares are there or under way, the best sources first."""
         chosen: list[Send] = []
-        while len(self.bodies) + len(self.waiting) < count:
+        while len(self.came) + len(self.waiting) < count:
             pair = self._next()
             if pair is None:
                 break
-            index, node = pair
-            self.tried[pair] = self.tried.get(pair, 0) + 1
-            self.waiting[pair] = True
-            request = messages.Fetch((ShareKey(self.source.stripe, index),))
-            chosen.append(Send(pair, node, request, into=(self.target(index),)))
+            chosen.append(self.send(pair, self.target(pair[0])))
         return chosen
 
+    def send(self, pair: tuple[int, NodeId], target: memoryview) -> Send:
+        """Return the request for one share of one node."""
+        index, node = pair
+        self.tried[pair] = self.tried.get(pair, 0) + 1
+        self.waiting.add(pair)
+        request = messages.Fetch((ShareKey(self.source.stripe, index),))
+        return Send(pair, node, request, into=(target,))
+
     def _next(self) -> tuple[int, NodeId] | None:
-        busy = {index for index, _ in self.waiting} | set(self.bodies)
+        busy = {index for index, _ in self.waiting} | set(self.came)
         pairs = [
             (self.tried.get((index, node), 0), node in self.ledger.slow, index, preference, node)
             for index, nodes in enumerate(self.source.rows)
@@ -259,27 +281,32 @@ class _Fetch:
         _, _, index, _, node = min(pairs)
         return index, node
 
-    def take(self, event: Event) -> None:
-        """Note the answer to one request."""
-        pair = event.tag
-        if not isinstance(pair, tuple) or self.waiting.pop(pair, None) is None:
-            return
+    def take(self, event: Event, target: memoryview | None = None) -> Came | None:
+        """Note the answer to one request and return the share it brought into ``target``, if any."""
+        pair = next((pair for pair in self.waiting if pair == event.tag), None)
+        if pair is None:
+            return None
+        self.waiting.discard(pair)
         index, node = pair
         if isinstance(event, Failed):
             self.ledger.errors[node] = event.error
             self.ledger.slow.add(node)
-            return
         if not isinstance(event, Reply) or not isinstance(event.response, messages.FetchReply):
-            return
+            return None
         (result,) = event.response.results
         if result.status != messages.FOUND:
             if result.status == messages.CORRUPT:
                 self.ledger.suspects.add(node)
             self.ledger.errors[node] = NodeError("its share is missing or damaged")
-            return
-        self.bodies[index] = self.target(index)
-        self.checksums[index] = result.checksum
-        self.ledger.received[node] = self.ledger.received.get(node, 0) + result.size
+            return None
+        return self.keep(index, Came(node, result.checksum, self.target(index) if target is None else target))
+
+    def keep(self, index: int, came: Came) -> Came:
+        """Take a share over."""
+        received = self.ledger.received
+        received[came.node] = received.get(came.node, 0) + len(came.body)
+        self.came.setdefault(index, came)
+        return came
 
 
 def _collect(fetch: _Fetch, count: int) -> Operation[None]:
@@ -297,30 +324,56 @@ def _collect(fetch: _Fetch, count: int) -> Operation[None]:
             effects = tuple(fetch.sends(count))
 
 
+def _collect_copies(fetch: _Fetch) -> Operation[dict[int, list[Came]]]:
+    """Fetch every copy of every share that is not here yet, and return all there are of each, those first
+    whose checksum fits.
+    """
+    copies = {index: [evolve(came, body=bytes(came.body))] for index, came in fetch.came.items()}
+    here = {(index, came.node) for index, came in fetch.came.items()}
+    targets = {
+        (index, node): memoryview(bytearray(fetch.share_size))
+        for index, nodes in enumerate(fetch.source.rows)
+        for node in nodes
+        if (index, node) not in here
+    }
+    effects: Effects = (
+        *(fetch.send(pair, target) for pair, target in targets.items()),
+        *(Hurry(pair, remember=False) for pair in targets),
+    )
+    while fetch.waiting:
+        event = yield effects
+        effects = ()
+        pair = next((pair for pair in fetch.waiting if pair == event.tag), None)
+        if pair is not None and (came := fetch.take(event, targets[pair])) is not None:
+            copies.setdefault(pair[0], []).append(evolve(came, body=bytes(came.body)))
+    for there in copies.values():
+        there.sort(key=lambda came: xxh3_128_digest(came.body) != came.checksum)
+    return copies
+
+
 def fetch_chunk(
     vault: Vault, source: Source, slot: Slot, ledger: Ledger, deliver: Callable[[memoryview], object]
 ) -> Operation[None]:
     """Fetch k shares of a chunk, open it and hand the plain bytes to ``deliver`` on a worker thread.
 
     Raises:
-        IncompleteError: fewer than k shares can be had. IntegrityError: they do not give the chunk, whatever subset.
+        IncompleteError: fewer than k shares can be had. IntegrityError: no set of them gives the chunk.
     """
     fetch = _Fetch(vault, source, slot, ledger)
     geometry = source.stages.recipe.geometry
-    ledger.needed_size += geometry.needed * pipeline.stripe_size(source.stages, source.chunk)[1]
-    for index, (checksum, body) in source.shares.items():
-        fetch.bodies[index] = body
-        fetch.checksums[index] = checksum
-        holder = source.rows[index][0]
-        ledger.received[holder] = ledger.received.get(holder, 0) + len(body)
+    ledger.needed_size += geometry.needed * fetch.share_size
+    for index, came in source.shares.items():
+        if len(came.body) == fetch.share_size:  # a node may send anything
+            fetch.keep(index, came)
     yield from _collect(fetch, geometry.needed)
-    if len(fetch.bodies) < geometry.needed:
+    if len(fetch.came) < geometry.needed:
         raise _incomplete(fetch)
     target = slot.view("plain", source.chunk.plain_size)
 
     def open_it() -> bool:
+        bodies = {index: came.body for index, came in fetch.came.items()}
         try:
-            pipeline.open_stripe(source.stages, vault.keys, slot, source.chunk, fetch.bodies, target)
+            pipeline.open_stripe(source.stages, vault.keys, slot, source.chunk, bodies, target)
         except IntegrityError:
             return False
         deliver(target)
@@ -328,30 +381,50 @@ def fetch_chunk(
 
     if (yield from work(open_it)):
         return
-    yield from _collect(fetch, geometry.total)
+    copies = yield from _collect_copies(fetch)
 
-    def open_anyhow() -> pipeline.Found:
-        bodies = {index: bytes(body) for index, body in fetch.bodies.items()}
-        found = pipeline.open_doubtful(source.stages, vault.keys, source.chunk, bodies, fetch.checksums, target)
+    def open_anyhow() -> set[NodeId]:
+        liars = _open_doubtful(vault, source, copies, target)
         deliver(target)
-        return found
+        return liars
 
-    found = yield from work(open_anyhow)
-    ledger.suspects.update(source.rows[index][0] for index in found.bad)
+    ledger.suspects |= yield from work(open_anyhow)
+
+
+def _open_doubtful(
+    vault: Vault, source: Source, copies: Mapping[int, Sequence[Came]], target: memoryview
+) -> set[NodeId]:
+    """Open a chunk although some copies of its shares are wrong, and return the nodes that sent those.
+
+    Raises:
+        IntegrityError: no choice tried gives the chunk.
+    """
+    choices = islice(product(*copies.values()), pipeline.SUBSET_COUNT_MAX)
+    for choice in choices:
+        chosen = dict(zip(copies, choice, strict=True))
+        bodies = {index: came.body for index, came in chosen.items()}
+        checksums = {index: came.checksum for index, came in chosen.items()}
+        try:
+            found = pipeline.open_doubtful(source.stages, vault.keys, source.chunk, bodies, checksums, target)
+        except IntegrityError:
+            continue
+        wrong = {chosen[index].node for index in found.bad}
+        return wrong | {
+            came.node for index in found.good for came in copies[index] if came.body != bodies[index]
+        }
+    raise IntegrityError("no set of shares gives the chunk that was stored")
 
 
 def _incomplete(fetch: _Fetch) -> IncompleteError:
     geometry = fetch.source.stages.recipe.geometry
-    there = len(fetch.bodies)
+    there = len(fetch.came)
     return IncompleteError(
         f"needs {geometry.needed} of {geometry.total} shares, {there} reachable"
         f" ({fetch.vault.reasons(fetch.ledger.errors)})"
     )
 
 
-
-
-# --- What an entry claims ----------------------------------------------------------------------------------------
+# --- What an entry claims -----------------------------------------------------------------------------------
 
 
 def sources_of(vault: Vault, group: Group, manifest: Manifest, chunks: Sequence[Chunk]) -> Iterator[Source]:
@@ -409,7 +482,7 @@ def claims_on(
 def require_readable(
     vault: Vault, group: Group, claims: Sequence[Claim], whole: Collection[NodeId]
 ) -> Operation[None]:
-    """Check that every claimed stripe can be rebuilt, by the nodes known to hold all of theirs or else by asking.
+    """Check that every claimed stripe can be rebuilt: by nodes known to hold all of theirs, else by asking.
 
     Raises:
         IncompleteError: it cannot.
@@ -432,7 +505,8 @@ def require_readable(
         for claim in part:
             there = sum(1 for index in range(claim.geometry.total) if ShareKey(claim.stripe, index) in held)
             if there < claim.geometry.needed:
+                reasons = vault.reasons(answers.errors) or "its writer was cut off"
                 raise IncompleteError(
                     f"an earlier version has {there} of {claim.geometry.needed} needed shares within reach"
-                    f" and may have been written ({vault.reasons(answers.errors) or 'its writer was cut off'})"
+                    f" and may have been written ({reasons})"
                 )
