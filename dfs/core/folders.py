@@ -8,7 +8,7 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, TypedDict
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from dfs.core import limits, messages
 from dfs.core.consensus import (
@@ -58,8 +58,6 @@ def require_quorum(
     Raises:
         QuorumError: too few do.
     """
-    if found.error is not None:
-        raise found.error
     quorum = group.quorum
     needed = max(quorum.read, quorum.write)
     if stages is not None and not degraded:
@@ -68,7 +66,7 @@ def require_quorum(
         rows = place_stripe(stages, facts, StripeId(b""), group.indexes, nodes)
         needed = max(needed, share_threshold(stages.recipe.geometry, rows, quorum))
     there = len(vault.counted & found.answered)
-    if found.stale or there < needed:
+    if (found.stale and found.error is None) or there < needed:  # what cannot be read may be written over
         away = [node for node in group.nodes if node not in found.answered]
         raise QuorumError(
             f"{there} of {len(group.nodes)} nodes reachable, {needed} needed (no answer: {vault.named(away)})"
@@ -79,39 +77,50 @@ def _marker(vault: Vault, path: str) -> Entry:
     return Entry(path, EntryKind.FOLDER, Version(vault.entropy(limits.OPERATION_ID_SIZE)), mode=0o700)
 
 
-def ensure_folders(vault: Vault, paths: Sequence[str]) -> Operation[list[str]]:
-    """Make the markers that are missing, outermost first; returns those made.
+@frozen
+class Ensured:
+    """What became of folders that were asked for: those ``made`` now, and why others cannot be had."""
 
-    Raises:
-        ConflictError: one is a file. QuorumError, UnknownOutcomeError.
+    made: list[str] = field(factory=list)
+    errors: dict[str, DfsError] = field(factory=dict)
+
+    def error_above(self, path: str) -> DfsError | None:
+        """Return why a folder above a path cannot be had, None if all can."""
+        return next((self.errors[folder] for folder in ancestors(path) if folder in self.errors), None)
+
+
+def ensure_folders(vault: Vault, paths: Sequence[str]) -> Operation[Ensured]:
+    """Make the markers that are missing, outermost first.
+
+    The errors: ConflictError (one is a file), QuorumError, UnknownOutcomeError.
     """
-    made: list[str] = []
-    if not paths:
-        return made
+    ensured = Ensured()
     keys = {path: register_key(vault.keys, path) for path in paths}
     found = yield from read_registers(vault, list(keys.values()))
     for depth in sorted({path.count("/") for path in paths}):
-        level = [
-            path for path in paths if path.count("/") == depth and _missing_folder(path, found[keys[path]])
-        ]
-        markers = {path: _marker(vault, path) for path in level}
+        markers: dict[str, Entry] = {}
+        for path in paths:
+            if path.count("/") == depth:
+                error = ensured.error_above(path) or _obstacle(path, found[keys[path]])
+                if error is not None:
+                    ensured.errors[path] = error
+                elif found[keys[path]].entry is None:
+                    markers[path] = _marker(vault, path)
         changes = [_make_change(marker, found[keys[path]]) for path, marker in markers.items()]
         outcomes = yield from change_registers(vault, changes)
         for path, marker in markers.items():
             outcome = outcomes[keys[path]]
             if isinstance(outcome, DfsError):
-                raise outcome
-            if outcome.entry is not None and outcome.entry.version == marker.version:
-                made.append(path)  # else somebody made it meanwhile
-    return made
+                ensured.errors[path] = outcome
+            elif outcome.entry is not None and outcome.entry.version == marker.version:
+                ensured.made.append(path)  # else somebody made it meanwhile
+    return ensured
 
 
-def _missing_folder(path: str, found: Found) -> bool:
-    if found.error is not None:
-        raise found.error
-    if found.entry is not None and found.entry.kind is EntryKind.FILE:
-        raise ConflictError(f"{printable(path)} is a file, not a folder")
-    return found.entry is None
+def _obstacle(path: str, found: Found) -> DfsError | None:
+    if found.error is None and found.entry is not None and found.entry.kind is EntryKind.FILE:
+        return ConflictError(f"{printable(path)} is a file, not a folder")
+    return found.error
 
 
 def _make_change(marker: Entry, found: Found) -> Change:
@@ -141,8 +150,10 @@ def make_folder(vault: Vault, path: str, *, existing_is_fine: bool = False) -> O
     Raises:
         ConflictError: it is there already. QuorumError, UnknownOutcomeError.
     """
-    made = yield from ensure_folders(vault, [*ancestors(path), path])
-    if path not in made and not existing_is_fine:
+    ensured = yield from ensure_folders(vault, [*ancestors(path), path])
+    if path in ensured.errors:
+        raise ensured.errors[path]
+    if path not in ensured.made and not existing_is_fine:
         raise ConflictError(f"{printable(path)}/ already exists")
 
 
@@ -401,7 +412,9 @@ def remove_folder(vault: Vault, path: str) -> Operation[list[str]]:
     for folder in sorted([*folders, *([path] if path else [])], key=lambda folder: -folder.count("/")):
         removed.extend((yield from _removed(vault, [folder], EntryKind.FOLDER)))
         if (yield from _still_there(vault, folder)):
-            yield from ensure_folders(vault, [folder])
+            restored = yield from ensure_folders(vault, [folder])
+            if folder in restored.errors:
+                raise restored.errors[folder]
             raise ConflictError(f"{printable(folder)}/ got a new entry while it was removed; it is kept")
     return removed
 

@@ -16,9 +16,10 @@ from dfs.core.errors import (
     ConflictError,
     DfsError,
     QuorumError,
+    SpaceError,
     UnknownOutcomeError,
 )
-from dfs.core.folders import ballot_after, ensure_folders, require_quorum
+from dfs.core.folders import Ensured, ballot_after, ensure_folders, require_quorum
 from dfs.core.interface import Chunker
 from dfs.core.keys import register_key
 from dfs.core.manifest import chunks_digest, encode_chunks
@@ -80,6 +81,11 @@ class PutItem:
     if_version: Version | None = None
     if_absent: bool = False
 
+    @property
+    def conditional(self) -> bool:
+        """Whether what is there now decides."""
+        return self.if_absent or self.if_version is not None
+
 
 @frozen
 class Making:
@@ -118,27 +124,56 @@ def put_files(vault: Vault, items: Sequence[PutItem], making: Making) -> Operati
     keys = {item.path: register_key(vault.keys, item.path) for item in items}
     found = yield from read_registers(vault, list(dict.fromkeys(keys.values())), wait_all=True)
     for state in found.values():
-        require_quorum(vault, vault.group(state.key.directory), state, making.stages, degraded=making.allow_degraded)
-    refused = {item.path: error for item in items if (error := _refusal(item, found[keys[item.path]])) is not None}
-    accepted = [item for item in items if item.path not in refused]
-    folders = sorted({folder for item in accepted for folder in ancestors(item.path)})
-    yield from ensure_folders(vault, folders)
-    bodies = yield from _store_bodies(vault, accepted, making)
+        require_quorum(
+            vault, vault.group(state.key.directory), state, making.stages, degraded=making.allow_degraded
+        )
+    errors: dict[str, DfsError] = {}
+    for item in items:
+        if (refusal := _refusal(item, found[keys[item.path]])) is not None:
+            errors[item.path] = refusal
+    folders = sorted({folder for item in items if item.path not in errors for folder in ancestors(item.path)})
+    ensured = yield from ensure_folders(vault, folders)
+    errors |= _below(items, errors, ensured)
+    bodies = yield from _store_bodies(vault, [item for item in items if item.path not in errors], making)
+    errors |= {path: body for path, body in bodies.items() if isinstance(body, DfsError)}
+    stored = {path: body for path, body in bodies.items() if isinstance(body, _Body)}
     changes = [
-        _change(vault, keys[item.path], item, bodies[item.path], found[keys[item.path]], making)
-        for item in accepted
-        if isinstance(bodies[item.path], _Body)
+        _change(vault, keys[item.path], item, stored[item.path], found[keys[item.path]], making)
+        for item in items
+        if item.path in stored
     ]
     outcomes = yield from change_registers(vault, changes)
-    yield from ensure_folders(vault, folders)  # one may have been removed meanwhile
+    ensured = yield from _ensure_again(vault, folders)
+    for path, error in _below(items, errors, ensured).items():
+        if not isinstance(outcomes[keys[path]], DfsError):
+            errors[path] = UnknownOutcomeError(
+                f"{printable(path)} is stored, but not its folder: {error.what}"
+            )
     return [
-        refused.get(item.path) or _outcome(vault, keys[item.path], bodies[item.path], outcomes) for item in items
+        errors.get(item.path) or _outcome(vault, keys[item.path], stored[item.path], outcomes)
+        for item in items
     ]
+
+
+def _below(items: Sequence[PutItem], known: Mapping[str, DfsError], ensured: Ensured) -> dict[str, DfsError]:
+    """Return the error of each item that has none yet and whose folder cannot be had."""
+    errors = {item.path: ensured.error_above(item.path) for item in items if item.path not in known}
+    return {path: error for path, error in errors.items() if error is not None}
+
+
+def _ensure_again(vault: Vault, folders: Sequence[str]) -> Operation[Ensured]:
+    """Make folders again that were removed meanwhile; what fails now must not hide that files are stored."""
+    try:
+        return (yield from ensure_folders(vault, folders))
+    except QuorumError as error:
+        return Ensured(errors=dict.fromkeys(folders, error))
 
 
 def _refusal(item: PutItem, found: Found) -> DfsError | None:
     current = found.entry
     shown = printable(item.path)
+    if found.error is not None:
+        return found.error if item.conditional else None
     if current is not None and current.kind is EntryKind.FOLDER:
         return ConflictError(f"{shown} is a folder")
     if current is not None and current.version == item.version:
@@ -152,21 +187,19 @@ def _refusal(item: PutItem, found: Found) -> DfsError | None:
 
 
 def _change(
-    vault: Vault, key: RegisterKey, item: PutItem, body: "_Body | DfsError", found: Found, making: Making
+    vault: Vault, key: RegisterKey, item: PutItem, body: _Body, found: Found, making: Making
 ) -> Change:
-    if isinstance(body, DfsError):
-        raise body
     group = vault.group(key.directory)
     threshold = _threshold(group, body.claims)
 
     def decide(current: Entry | None) -> Proposal:
-        error = _refusal(item, evolve(found, entry=current))
+        error = _refusal(item, evolve(found, entry=current, error=None))
         if error is not None:
             raise error
         _require_holders(vault, group, body, threshold, making)
         return Proposal(body.entry, body.claims, body.holders, threshold)
 
-    return Change(key, item.path, decide, ballot_after(found))
+    return Change(key, item.path, decide, ballot_after(found), item.conditional)
 
 
 def _threshold(group: Group, claims: Sequence[Claim]) -> int:
@@ -177,24 +210,29 @@ def _require_holders(vault: Vault, group: Group, body: _Body, threshold: int, ma
     if not body.claims:
         return
     if making.allow_degraded:
-        indexes = {index for index, node in zip(group.indexes, group.nodes, strict=True) if node in body.holders}
+        indexes = {
+            index for index, node in zip(group.indexes, group.nodes, strict=True) if node in body.holders
+        }
         if all(survives(claim.geometry, claim.nodes, indexes) >= 0 for claim in body.claims):
             return
     elif len(body.holders) >= threshold:
         return
-    raise QuorumError(
+    full = (type(error) for error in body.errors.values() if isinstance(error, SpaceError))
+    raise next(full, QuorumError)(
         f"{len(body.holders)} of {len(group.nodes)} nodes hold their shares, {threshold} needed"
         f" ({vault.reasons(body.errors)})"
     )
 
 
-def _outcome(vault: Vault, key: RegisterKey, body: "_Body | DfsError", outcomes: Outcomes) -> Put:
-    if isinstance(body, DfsError):
-        return body
+def _outcome(vault: Vault, key: RegisterKey, body: _Body, outcomes: Outcomes) -> Put:
     changed = outcomes[key]
     if isinstance(changed, DfsError):
         return changed
     group = vault.group(key.directory)
+    if (
+        changed.entry is None or changed.entry.version != body.entry.version
+    ):  # replaced by others as soon as it was there
+        changed = Changed(changed.entry, frozenset(group.nodes), body.holders)
     return report(vault, group, body.entry, body.claims, changed, body.sent_size)
 
 
@@ -209,7 +247,8 @@ def report(
     else:
         survived = max(0, len(whole & vault.counted) - (group.quorum.total - group.quorum.write + 1))
     stored = sum(
-        claim.share_size * sum(1 for row in claim.nodes for index in row if index in indexes) for claim in claims
+        claim.share_size * sum(1 for row in claim.nodes for index in row if index in indexes)
+        for claim in claims
     )
     missing = tuple(node for node in group.nodes if node not in whole)
     return Outcome(
@@ -238,9 +277,7 @@ def _store_bodies(
         is_small = item.content.size is not None and item.content.size <= SMALL_SIZE_MAX
         (small if is_small else large).append(item)
     bodies: dict[str, _Body | DfsError] = {}
-    batches = [
-        _store_small(vault, group, batch, making) for group, batch in _small_batches(vault, small)
-    ]
+    batches = [_store_small(vault, group, batch, making) for group, batch in _small_batches(vault, small)]
     for part in (yield from together(batches, len(making.slots))):
         bodies.update(part)
     for item in large:
@@ -407,7 +444,9 @@ def _fixed_jobs(
 
         def make() -> Stripe:
             if item.content.read_into(plain, offset) != len(plain):
-                raise ConflictError(f"{printable(item.path)} became shorter while it was read", next_step="Put it again.")
+                raise ConflictError(
+                    f"{printable(item.path)} became shorter while it was read", next_step="Put it again."
+                )
             return pipeline.make_stripe(making.stages, vault.keys, slot, Plain(plain))
 
         stripe = yield from work(make)
