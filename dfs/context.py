@@ -221,19 +221,47 @@ class Context:
         from attrs import evolve
 
         from dfs.core.credentials import LoginSecret
+
+        return LoginSecret(evolve(self._conf_if_any(), user=user), user)().public_key
+
+    def _conf_if_any(self) -> "ClientConf":
         from dfs.core.settings import ClientConf
 
         try:
-            conf = self.conf()
+            return self.conf()
         except NoConfError:
-            conf = ClientConf()
-        return LoginSecret(evolve(conf, user=user), user)().public_key
+            return ClientConf()
 
     def user_names(self, content: bytes, file: str) -> Sequence[str]:
         """Who is named by the content of a users file."""
         from dfs.core.conf import parse_users
 
         return [record.name for record in parse_users(content, file).entries]
+
+    def user_lines(self, name: str, public_key: bytes) -> str:
+        """A user as a users file says it."""
+        from dfs.core.classic import UserRecord, user_lines
+
+        return user_lines(UserRecord(name, public_key=public_key))
+
+    def keyed_users(self, content: bytes, file: str) -> str:
+        """The content of a users file with a key in the place of every password."""
+        from attrs import evolve
+
+        from dfs.core.classic import user_lines
+        from dfs.core.conf import parse_users
+        from dfs.core.keys import KdfParameters, login_keys, password_secret
+
+        conf = self._conf_if_any()
+        kdf = KdfParameters(conf.kdf_memory, conf.kdf_passes, conf.kdf_lanes)
+        lines = []
+        for record in parse_users(content, file).entries:
+            key = record.public_key
+            if record.password is not None:
+                secret = password_secret(record.password.encode(), conf.realm, record.name, kdf)
+                key = login_keys(secret).public_key
+            lines.append(user_lines(evolve(record, password=None, public_key=key)))
+        return "".join(lines)
 
     def certificates(self) -> "Sequence[NodeCertificate]":
         """What each node shows, and what is known of it."""

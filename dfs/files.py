@@ -306,7 +306,8 @@ def _put_failure(name: str, error: DfsError, *, reason: bool) -> str:
 
 
 def _plain_failure(name: str, error: DfsError) -> str:
-    return error.line if name in error.what else f"{name}: {error.line}"
+    told = not name or error.what.startswith((f"{name} ", f"{name}:"))
+    return error.line if told else f"{name}: {error.line}"
 
 
 # --- Get ----------------------------------------------------------------------------------------------------

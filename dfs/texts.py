@@ -138,7 +138,7 @@ def label_name(labels: Mapping[NodeId, str], node: NodeId) -> str:
 
 def reason(state: NodeState) -> str:
     """Return why a node is left out, without repeating its address: ``refused``."""
-    return short_reason(state.down, state.address)
+    return short_reason(state.down.removeprefix(f"{state.name} "), state.address)
 
 
 def short_reason(down: str, address: str) -> str:

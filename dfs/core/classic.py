@@ -364,6 +364,18 @@ def read_users(raw: bytes, file: str) -> Users:
     return Users(tuple(entries), tuple(warnings))
 
 
+def user_lines(user: UserRecord) -> str:
+    """Return a user with a key as a users file says it; `read_users` gives the same user back."""
+    value = PUBLIC_KEY_PREFIX + binascii.b2a_base64(user.public_key or b"", newline=False).decode()
+    if user.quota is not None:
+        value += f" quota={user.quota}B"
+    if user.role != "user":
+        value += f" role={user.role}"
+    if " " in user.name or "\t" in user.name or user.name.lower() in {word.lower() for word in WORDS}:
+        return f"Username: {user.name}\nPassword: {value}\n"
+    return f"{user.name} {value}\n"
+
+
 def _read_entry(line: int, text: str, logins: _Logins) -> None:
     match = next(filter(None, (re.fullmatch(form, text) for form in ENTRY_LINES)), None)
     if match is not None and match["user"].lower() in {word.lower() for word in WORDS}:

@@ -533,6 +533,12 @@ class CommandContext(Protocol):
     def user_names(self, content: bytes, file: str) -> Sequence[str]:
         """Who is named by the content of a node's users file. Raises: ConfigError: all its faults."""
 
+    def user_lines(self, name: str, public_key: bytes) -> str:
+        """A user as a users file says it."""
+
+    def keyed_users(self, content: bytes, file: str) -> str:
+        """The content of a users file with a key in the place of every password; slow on purpose."""
+
     def certificates(self) -> Sequence[NodeCertificate]:
         """Of all nodes of the conf; connects to each, but logs in nowhere."""
 
@@ -545,7 +551,7 @@ class CommandContext(Protocol):
     def emit(self, kind: str, values: Mapping[str, object], text: str = "") -> None:
         """Print one result: ``text`` for people, if any; as JSON a record in the list ``kind``.
 
-        With kind "" the values are the JSON result itself, not a record of it. Control characters are escaped.
+        With kind "" the values are the JSON result itself. Control characters are escaped.
         """
 
     def fail(self, error: Exception) -> None:

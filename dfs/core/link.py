@@ -283,7 +283,12 @@ class Link:
 
     def _greet(self, job: Job | None, connection: _Connection) -> None:
         stream = connection.stream
-        stream.handshake(self._env.monotonic_s() + self._connect_timeout_s)
+        try:
+            stream.handshake(self._env.monotonic_s() + self._connect_timeout_s)
+        except PeerIdentityError as error:  # the transport knows addresses, people know names
+            raise PeerIdentityError(
+                f"{self.name} {error.what}", next_step=f"If you replaced it: dfs cert trust {self.name}."
+            ) from error
         certificate = stream.channel_binding
         pinned = self._trust.pins.get(self.address)
         if certificate and pinned is not None and pinned != certificate:

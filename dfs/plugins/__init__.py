@@ -41,7 +41,7 @@ BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "demo": ("dfs.plugins.command_demo", "watch files survive dead nodes"),
         "rm": ("dfs.plugins.command_rm", "remove files and folders"),
         "mkdir": ("dfs.plugins.command_mkdir", "make a folder"),
-        "user": ("dfs.plugins.command_user", "add users to the users file of a node"),
+        "user": ("dfs.plugins.command_user", "add users to the users file of a node, convert passwords"),
         "cert": ("dfs.plugins.command_cert", "show the certificates of the nodes, trust a new one"),
         "plugins": ("dfs.plugins.command_plugins", "list the plugins and say what is wrong with them"),
         "version": ("dfs.plugins.command_version", "show the versions of dfs and what it runs on"),

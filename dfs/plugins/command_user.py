@@ -18,11 +18,12 @@ from dfs.core.api import (
 
 DFS_API_VERSION = 1
 USERS_DEFAULT = "dfs.conf"
+KEY_SIZE = 32
 
 
 @click.group("user")
 def user() -> None:
-    """Manage who may log in at a node."""
+    """Add users to the users file of a node, convert passwords."""
 
 
 @user.command("add")
@@ -40,16 +41,40 @@ def add(context: CommandContext, *, name: str, users: str | None, dry_run: bool)
     path = users or USERS_DEFAULT
     before = _read(path)
     if name in context.user_names(before, path):
-        raise ConflictError(f"{name} is in {path} already")
-    line = f"{name} ed25519:{base64.b64encode(bytes(32)).decode()}\n".encode()
-    if list(context.user_names(line, path)) != [name]:
+        raise ConflictError(
+            f"{name} is in {path} already", next_step="Remove the line first, or take another name."
+        )
+    if list(context.user_names(context.user_lines(name, bytes(KEY_SIZE)).encode(), path)) != [name]:
         raise ConfigError(f"{name!r} cannot be a user name")
-    key = base64.b64encode(context.login_key(name)).decode()
-    line = f"{name} ed25519:{key}\n".encode()
+    key = context.login_key(name)
+    lines = context.user_lines(name, key)
     if not dry_run:
-        _replace(path, before + (b"" if before.endswith(b"\n") or not before else b"\n") + line)
-    text = f"{'would add to' if dry_run else 'added to'} {path}: {name} ed25519:{key}"
-    context.emit("users", {"name": name, "public_key": f"ed25519:{key}", "file": path}, text)
+        _replace(path, before + (b"" if before.endswith(b"\n") or not before else b"\n") + lines.encode())
+    values = {"name": name, "public_key": f"ed25519:{base64.b64encode(key).decode()}", "file": path}
+    context.emit("users", values, f"{'would add to' if dry_run else 'added to'} {path}: {lines.rstrip()}")
+
+
+@user.command("convert")
+@click.option("--users", metavar="FILE", help="The users file of the node; ./dfs.conf, if nothing else.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only show the new file.")
+@click.pass_obj
+def convert(context: CommandContext, *, users: str | None, dry_run: bool) -> None:
+    """Put a public key in the place of every password in clear text; the passwords stay what they are.
+
+    Comments are not kept: they may hold passwords too.
+    """
+    path = users or USERS_DEFAULT
+    if not os.path.isfile(path):
+        raise ConfigError(f"there is no {path}", next_step="Name the users file: --users FILE.")
+    content = _read(path)
+    converted = context.keyed_users(content, path)
+    names = context.user_names(converted.encode(), path)
+    if not dry_run:
+        _replace(path, converted.encode())
+    for name in names:
+        context.emit("users", {"name": name, "file": path}, "" if dry_run else f"{path}: {name} has a key")
+    if dry_run:
+        context.emit("", {}, converted.rstrip())
 
 
 def _read(path: str) -> bytes:
@@ -91,4 +116,8 @@ def make(_options: Options) -> click.Command:
 @hookimpl
 def dfs_commands() -> Iterable[CommandPlugin]:
     """Declare it."""
-    return (CommandPlugin(name="user", summary="add users to the users file of a node", make=make),)
+    return (
+        CommandPlugin(
+            name="user", summary="add users to the users file of a node, convert passwords", make=make
+        ),
+    )
