@@ -1,6 +1,7 @@
 """The public Python API of dfs, and the place where plugins, conf and shell are joined.
 
-`open_cluster` returns a `Cluster`: one user's vault on a set of nodes. The command line has no logic of its own.
+`open_cluster` returns a `Cluster`: one user's vault on a set of nodes. The command line has no logic of its
+own.
 """
 
 import os
@@ -25,7 +26,7 @@ from dfs.core.folders import Listed
 from dfs.core.getting import GetItem, Got, Sink
 from dfs.core.interface import NodeCertificate, Transport, TransportOptions
 from dfs.core.link import Link, Trust
-from dfs.core.local import FileContent, FileSink, StreamContent, StreamSink
+from dfs.core.local import FileContent, FileSink, StreamSink, content_of
 from dfs.core.paths import canonical
 from dfs.core.putting import Content, Making, Put, PutItem
 from dfs.core.registry import Registry
@@ -72,7 +73,7 @@ class Upload:
 
 @frozen
 class Download:
-    """A file to fetch. ``local``: where to, with "/" in its place; ``clobber``: an existing file is replaced."""
+    """A file to fetch. ``local``: where to; ``clobber``: an existing file is replaced."""
 
     path: str
     local: str
@@ -84,7 +85,7 @@ def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
     if os.name == "posix":
         base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
         return Path(base) / "dfs"
-    import platformdirs  # noqa: PLC0415 - only where there is no XDG
+    import platformdirs
 
     return Path(platformdirs.user_state_dir("dfs", appauthor=False))
 
@@ -155,14 +156,18 @@ def client_options(conf: ClientConf, registry: Registry, state: Path) -> ClientO
     transports = {name: _transport(conf, registry, name, pins) for name in names}
     return ClientOptions(
         places=[
-            Place(node.name, node.address, transports[node.transport or conf.transport], node.weight, node.zone)
+            Place(
+                node.name, node.address, transports[node.transport or conf.transport], node.weight, node.zone
+            )
             for node in conf.nodes
         ],
         realm=conf.realm,
         user=user,
         kdf=kdf_of(conf),
         secret=LoginSecret(conf, user),
-        trust=Trust(pins, conf.trust == "first-use" or bool(conf.ca), partial(_learn, known, pins, bool(conf.ca))),
+        trust=Trust(
+            pins, conf.trust == "first-use" or bool(conf.ca), partial(_learn, known, pins, bool(conf.ca))
+        ),
         env=RealEnv(),
         registry=registry,
         version=dfs.__version__,
@@ -188,7 +193,9 @@ def known_nodes(state: Path | None = None) -> KnownNodes:
     return KnownNodes((state or state_folder()) / "known_nodes")
 
 
-def node_certificates(conf: ClientConf, registry: Registry, state: Path | None = None) -> list[NodeCertificate]:
+def node_certificates(
+    conf: ClientConf, registry: Registry, state: Path | None = None
+) -> list[NodeCertificate]:
     """Return what each node of a conf shows and is known by; nobody logs in."""
     known = known_nodes(state).load()
     env = RealEnv()
@@ -224,14 +231,20 @@ def _transport(conf: ClientConf, registry: Registry, name: str, pins: Mapping[st
     )
 
 
-def _learn(known: KnownNodes, pins: dict[str, bytes], by_authority: bool, address: str, digest: bytes) -> None:  # noqa: FBT001
+def _learn(
+    known: KnownNodes,
+    pins: dict[str, bytes],
+    by_authority: bool,  # noqa: FBT001 - of a partial
+    address: str,
+    digest: bytes,
+) -> None:
     if not by_authority and address not in pins:
         pins[address] = digest
         known.learn(address, digest)
 
 
 def _system_user() -> str:
-    import getpass  # noqa: PLC0415 - only without a user in the conf
+    import getpass
 
     return getpass.getuser()
 
@@ -239,8 +252,8 @@ def _system_user() -> str:
 class Cluster:
     """One user's vault, open. A context manager; one command at a time.
 
-    Paths are remote paths with "/"; the root is "". Batches end as a list with an `Outcome` or `Got` or the error of
-    each file, in order; single-file methods raise.
+    Paths are remote paths with "/"; the root is "". Batches end as a list with an `Outcome` or `Got` or the
+    error of each file, in order; single-file methods raise.
     """
 
     def __init__(self, client: Client, opened: Opened, conf: ClientConf) -> None:
@@ -275,7 +288,9 @@ class Cluster:
         allow_degraded: bool = False,
         progress: Progress = _ignore,
     ) -> list[Put]:
-        """Store files; folders on the way are made. What stops one batch is the error of it and of all that follow.
+        """Store files; folders on the way are made.
+
+        What stops one batch is the error of it and of all that follow.
 
         Raises:
             ConfigError: new files cannot be made as the conf says.
@@ -284,7 +299,8 @@ class Cluster:
         outcomes: list[Put] = []
         for batch in _batches(uploads):
             items = [
-                PutItem(canonical(upload.path), upload.content, self._fresh(), if_version, if_absent) for upload in batch
+                PutItem(canonical(upload.path), upload.content, self._fresh(), if_version, if_absent)
+                for upload in batch
             ]
             try:
                 outcomes.extend(self._client.run(putting.put_files(self._vault, items, making)))
@@ -296,24 +312,35 @@ class Cluster:
         return outcomes
 
     def put(
-        self, path: str, source: str | BinaryIO, *, if_version: Version | None = None, if_absent: bool = False,
-        allow_degraded: bool = False, progress: Progress = _ignore,
+        self,
+        path: str,
+        source: str | BinaryIO,
+        *,
+        if_version: Version | None = None,
+        if_absent: bool = False,
+        allow_degraded: bool = False,
+        progress: Progress = _ignore,
     ) -> Outcome:
         """Store one file from a local path or an open binary stream. Raises: DfsError."""
         content: Content
         if isinstance(source, str):
             content = FileContent(source)
         else:
-            content = StreamContent(source, int(RealEnv().wall_s() * 1e9))
+            content = content_of(source, int(RealEnv().wall_s() * 1e9))
         (outcome,) = self.put_files(
             [Upload(content, path)],
-            if_version=if_version, if_absent=if_absent, allow_degraded=allow_degraded, progress=progress,
+            if_version=if_version,
+            if_absent=if_absent,
+            allow_degraded=allow_degraded,
+            progress=progress,
         )
         if isinstance(outcome, DfsError):
             raise outcome
         return outcome
 
-    def get_files(self, downloads: Sequence[Download], *, progress: Progress = _ignore) -> list[Got | DfsError]:
+    def get_files(
+        self, downloads: Sequence[Download], *, progress: Progress = _ignore
+    ) -> list[Got | DfsError]:
         """Fetch files; each appears at its place only whole and verified.
 
         What stops one batch is the error of it and of all that follow.
@@ -325,12 +352,16 @@ class Cluster:
                 for download in downloads[first : first + BATCH_COUNT]
             ]
             try:
-                results.extend(self._client.run(getting.get_files(self._vault, items, self._client.slots(), progress)))
+                results.extend(
+                    self._client.run(getting.get_files(self._vault, items, self._client.slots(), progress))
+                )
             except DfsError as error:
                 return [*results, *[error] * (len(downloads) - len(results))]
         return results
 
-    def get(self, path: str, target: str | BinaryIO, *, clobber: bool = True, progress: Progress = _ignore) -> Got:
+    def get(
+        self, path: str, target: str | BinaryIO, *, clobber: bool = True, progress: Progress = _ignore
+    ) -> Got:
         """Fetch one file to a local path or into an open binary stream. Raises: DfsError."""
         slots = self._client.slots()
         if isinstance(target, str):
@@ -346,7 +377,7 @@ class Cluster:
     # Names
 
     def ls(self, path: str = "") -> list[Listed]:
-        """Return the entries of a folder, sorted by name. Raises: NotFoundError, ConflictError, QuorumError."""
+        """Return the entries of a folder by name. Raises: NotFoundError, ConflictError, QuorumError."""
         return self._run(folders.list_folder(self._vault, canonical(path)))
 
     def walk(self, path: str = "") -> list[Listed]:
@@ -382,7 +413,7 @@ class Cluster:
     # Nodes
 
     def refresh(self) -> None:
-        """Look whether nodes that were down at the login are back. Every command tries all others by itself."""
+        """Look whether nodes that were down at the login are back. Commands try all others themselves."""
         self._vault = self._client.refresh(self._vault)
 
     def traffic(self) -> list[NodeTraffic]:
@@ -413,7 +444,7 @@ class Cluster:
 
     @property
     def geometry(self) -> tuple[int, int]:
-        """k and n of new files."""
+        """The k and n of new files."""
         geometry = self._client.stages(self._vault).recipe.geometry
         return geometry.needed, geometry.total
 

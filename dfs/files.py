@@ -25,7 +25,7 @@ from dfs.core.errors import (
 )
 from dfs.core.folders import Health, Listed
 from dfs.core.getting import Got
-from dfs.core.local import FileContent, LocalError, StreamContent, excluded, tree
+from dfs.core.local import FileContent, LocalError, content_of, excluded, tree
 from dfs.core.paths import ancestors, canonical, join, name_of, parent_of, printable
 from dfs.core.types import EntryKind, Outcome, Version
 from dfs.output import DEGRADED, OK, error_record
@@ -121,7 +121,7 @@ def put(context: Context, words: Sequence[str], options: PutOptions) -> None:
 def _planned_stream(context: Context, words: Sequence[str], options: PutOptions) -> list[_Uploads]:
     if list(words) != [STREAM] or options.to is None or not (path := context.remote(options.to)):
         raise ConfigError("'-' is the only thing stored by its command, and --to names it")
-    content = StreamContent(sys.stdin.buffer, time.time_ns())
+    content = content_of(sys.stdin.buffer, time.time_ns())
     return [_Uploads([Upload(content, path)])]
 
 

@@ -1,11 +1,16 @@
-"""What every test gets: a longer time limit where a test is marked `long` or starts real processes."""
+"""What every test gets: a longer time limit where a test is marked `long` or starts real processes.
 
+Modules that tests share are imported from the root, as `tests.unit.world`; what is installed comes before it.
+"""
+
+import sys
 from pathlib import Path
 
 import pytest
 
 LONG_TIMEOUT_S = 120
 E2E = Path(__file__).parent / "e2e"
+sys.path.append(str(Path(__file__).parent.parent))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

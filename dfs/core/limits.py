@@ -36,6 +36,7 @@ SEAL_OVERHEAD_MAX: Final = 64
 SHARE_SIZE_MAX: Final = CHUNK_SIZE_MAX + SEAL_OVERHEAD_MAX
 SHARE_INLINE_SIZE_MAX: Final = 64 * KIB  # kept in the node's database, not in a volume
 CONTENT_INLINE_SIZE_MAX: Final = 1 * KIB  # packed content kept in the entry itself
+SMALL_SIZE_MAX: Final = 512 * KIB  # a file up to this size shares its requests with others
 CHUNK_LIST_INLINE_SIZE_MAX: Final = 64 * KIB  # encoded chunk list kept in the entry itself
 FACTS_SIZE_MAX: Final = 64  # placement facts in a manifest
 ENTRY_SIZE_MAX: Final = 96 * KIB  # sealed entry

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from dfs.core import limits
 from dfs.core.errors import ConfigError, ConflictError, DfsError, NotFoundError
+from dfs.core.interface import Buffer
 from dfs.core.paths import printable
 from dfs.core.types import Entry
 
@@ -93,30 +94,65 @@ class FileContent:
                 self._descriptor = None
 
 
-class StreamContent:
-    """A pipe or any open binary stream to store, read once from front to end."""
+class BytesContent:
+    """Bytes to store that are all here."""
 
-    def __init__(self, stream: BinaryIO, mtime_ns: int) -> None:
+    def __init__(self, body: Buffer, mtime_ns: int) -> None:
+        self._body = memoryview(body)
+        self.size: int | None = len(self._body)
+        self.mtime_ns = mtime_ns
+        self.mode = 0o600
+
+    def read_into(self, target: memoryview, offset: int) -> int:
+        """Fill ``target`` from ``offset``, less only at the end."""
+        piece = self._body[offset : offset + len(target)]
+        target[: len(piece)] = piece
+        return len(piece)
+
+    def md5(self) -> bytes:
+        """Return the MD5 of all bytes."""
+        return hashlib.md5(self._body, usedforsecurity=False).digest()
+
+
+class StreamContent:
+    """A pipe or any open binary stream to store, read once from front to end.
+
+    ``begun``: what was read from it already.
+    """
+
+    def __init__(self, stream: BinaryIO, mtime_ns: int, begun: Buffer = b"") -> None:
         self._stream = stream
+        self._begun = memoryview(begun)
         self.size: int | None = None
         self.mtime_ns = mtime_ns
         self.mode = 0o600
 
     def read_into(self, target: memoryview, _offset: int) -> int:
         """Fill ``target`` with the next bytes, less only at the end."""
+        begun = self._begun[: len(target)]
+        target[: len(begun)] = begun
+        self._begun = self._begun[len(begun) :]
+        return len(begun) + self._fill(target[len(begun) :])
+
+    def _fill(self, target: memoryview) -> int:
         filled = 0
-        while filled < len(target):
-            read_into = getattr(self._stream, "readinto", None)
-            if read_into is not None:
-                count = read_into(target[filled:])
-            else:
-                piece = self._stream.read(len(target) - filled)
-                count = len(piece)
-                target[filled : filled + count] = piece
-            if not count:
-                break
-            filled += count
+        try:
+            while filled < len(target) and (count := self._next_into(target[filled:])):
+                filled += count
+        except OSError as error:
+            raise LocalError(f"the stream cannot be read: {error.strerror}") from None
         return filled
+
+    def _next_into(self, target: memoryview) -> int:
+        read_into = getattr(self._stream, "readinto", None)
+        if read_into is None:
+            piece = self._stream.read(len(target))
+            target[: len(piece)] = piece
+            return len(piece)
+        count: int | None = read_into(target)
+        if count is None:
+            raise LocalError("the stream cannot be read: it has not ended, but has nothing now")
+        return count
 
     def md5(self) -> bytes:
         """Refuse: it can be read only once."""
@@ -124,6 +160,16 @@ class StreamContent:
 
     def close(self) -> None:
         """Leave the stream to its owner."""
+
+
+def content_of(stream: BinaryIO, mtime_ns: int) -> BytesContent | StreamContent:
+    """Return what a stream holds: as bytes if it ends soon, so that it is stored as a small file."""
+    small_size = limits.SMALL_SIZE_MAX
+    begun = memoryview(bytearray(small_size + 1))
+    size = StreamContent(stream, mtime_ns).read_into(begun, 0)
+    if size <= small_size:
+        return BytesContent(begun[:size], mtime_ns)
+    return StreamContent(stream, mtime_ns, begun)
 
 
 class FileSink:

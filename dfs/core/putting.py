@@ -50,7 +50,6 @@ from dfs.core.types import (
 )
 
 T = TypeVar("T")
-SMALL_SIZE_MAX: Final = 512 * limits.KIB  # a file up to this size shares its requests with others
 SMALL_BATCH_SIZE: Final = 4 * limits.MIB
 SMALL_BATCH_COUNT: Final = limits.BATCH_COUNT_MAX // 2
 
@@ -274,7 +273,7 @@ def _store_bodies(
     small: list[PutItem] = []
     large: list[PutItem] = []
     for item in items:
-        is_small = item.content.size is not None and item.content.size <= SMALL_SIZE_MAX
+        is_small = item.content.size is not None and item.content.size <= limits.SMALL_SIZE_MAX
         (small if is_small else large).append(item)
     bodies: dict[str, _Body | DfsError] = {}
     batches = [_store_small(vault, group, batch, making) for group, batch in _small_batches(vault, small)]
