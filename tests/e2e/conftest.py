@@ -62,15 +62,17 @@ class Node:
         """End it at once (SIGKILL)."""
         self.end(signal.SIGKILL)
 
-    def end(self, how: signal.Signals) -> None:
-        """Send a signal and wait for the end."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.send_signal(how)
-            self.process.wait(10)
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-            self.process = None
+    def end(self, how: signal.Signals) -> int:
+        """Send a signal, wait for the end and return the exit status; 0 when it was not running."""
+        if self.process is None:
+            return 0
+        self.process.send_signal(signal.SIGCONT)
+        self.process.send_signal(how)
+        status = self.process.wait(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process = None
+        return status
 
     def freeze(self) -> None:
         """Stop it from running (SIGSTOP), its connections stay."""

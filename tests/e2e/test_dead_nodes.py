@@ -3,7 +3,6 @@
 import itertools
 import random
 import signal
-import subprocess
 import time
 from typing import Any
 
@@ -130,10 +129,7 @@ def test_a_returning_node_is_used_by_the_running_client(cluster: Any) -> None:
 
 def test_sigterm_ends_a_node_quickly_and_cleanly(cluster: Any) -> None:
     node = cluster.nodes[0]
-    process = node.process
-    assert isinstance(process, subprocess.Popen)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == 0
+    assert node.end(signal.SIGTERM) == 0
     node.start()
     _stored(cluster)
     assert cluster.got("big") == CONTENT

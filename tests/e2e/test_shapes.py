@@ -35,10 +35,11 @@ def test_six_nodes_with_groups_of_four_honour_zones_and_weights(make_cluster: An
         for node, zone, weight in zip(cluster.nodes, zones, weights, strict=True)
     )
     conf = _conf(cluster, rows, "[geometry]\nneeded = 2\ntotal = 4\n")
-    folders = [f"folder{index:02}" for index in range(24)]
-    path = cluster.file("f", CONTENT[:200_000])
-    for folder in folders:
-        cluster.dfs("put", str(path), "--to", f"{folder}/", conf=conf)
+    tree = cluster.folder / "tree"
+    for index in range(24):  # every folder has a group of its own, every file its own content
+        (tree / f"folder{index:02}").mkdir(parents=True)
+        (tree / f"folder{index:02}" / "f").write_bytes(CONTENT[index : index + 400_000])
+    cluster.dfs("put", "-r", str(tree), conf=conf)
     # weights: a node of weight 4 gets more than one of weight 1 in its zone
     sizes = [_stored_size(node) for node in cluster.nodes]
     assert sizes[0] > sizes[1]
@@ -48,10 +49,10 @@ def test_six_nodes_with_groups_of_four_honour_zones_and_weights(make_cluster: An
     # zones: two shares each in north and south, so a whole zone may die
     for node in cluster.nodes[:3]:
         node.kill()
-    for folder in folders:
-        target = cluster.folder / "out"
-        cluster.dfs("get", f"{folder}/f", "-o", str(target), conf=conf)
-        assert target.read_bytes() == CONTENT[:200_000]
+    target = cluster.folder / "out"
+    cluster.dfs("get", "-r", "tree", "-o", str(target), conf=conf)
+    for index in range(24):
+        assert (target / f"folder{index:02}" / "f").read_bytes() == CONTENT[index : index + 400_000]
 
 
 def _stored_size(node: Any) -> int:
