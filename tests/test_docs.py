@@ -1,0 +1,93 @@
+"""What the pages must name: every file its room, every message, error, error number and hook its place."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from dfs.core import errors, hookspec, limits, messages, wire
+from dfs.core.errors import DfsError
+
+ROOT = Path(__file__).parent.parent
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text("utf-8")
+FORMATS = (ROOT / "docs/formats.md").read_text("utf-8")
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "dfs").rglob("*.py"))
+HOOKS = sorted(
+    name for name, _ in inspect.getmembers(hookspec, inspect.isfunction) if name.startswith("dfs_")
+)
+MESSAGES = sorted({cls.__name__ for cls in messages.SHAPES})
+PARTS = sorted(
+    name
+    for name, cls in inspect.getmembers(messages, inspect.isclass)
+    if cls.__module__ == messages.__name__ and name not in MESSAGES
+)
+ERRORS = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, DfsError)]
+
+
+def names(page: str) -> set[str]:
+    return set(re.findall(r"[\w./-]+", page))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_has_its_line_in_the_map(file: str) -> None:
+    assert re.search(rf"^\| `{re.escape(file)}` \| .+ \|$", ARCHITECTURE, re.MULTILINE)
+
+
+def test_the_map_names_no_file_that_is_gone() -> None:
+    named = re.findall(r"^\| `(dfs/[^`]+\.py)` \|", ARCHITECTURE, re.MULTILINE)
+    assert sorted(named) == FILES
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_named(hook: str) -> None:
+    assert f"`{hook}`" in ARCHITECTURE
+
+
+@pytest.mark.parametrize("name", [*MESSAGES, *PARTS])
+def test_every_message_and_row_is_described(name: str) -> None:
+    assert name in names(FORMATS)
+
+
+@pytest.mark.parametrize(("code", "pair"), messages.MESSAGES.items())
+def test_codes_stand_beside_their_messages(code: int, pair: tuple[type, type]) -> None:
+    request, reply = (cls.__name__ for cls in pair)
+    assert re.search(rf"^\| {code} \| \*\*{request}\*\*.* \| \*\*{reply}\*\*.* \|$", FORMATS, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("number", "fault"), wire.FAULTS.items())
+def test_numbers_stand_beside_their_errors(number: int, fault: type[DfsError]) -> None:
+    assert re.search(rf"\| {number} \| {fault.__name__}\b", FORMATS)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_every_error_code_stands_beside_its_exit_code(error: type[DfsError]) -> None:
+    assert re.search(rf"^\| {error.exit_code} {error.name} \|.*\b{error.code}\b.*\|$", FORMATS, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("BATCH_COUNT_MAX", "512 items"),
+        ("LIST_COUNT_MAX", "1,024 records"),
+        ("ARRAY_COUNT_MAX", "4,096 items"),
+        ("NODE_COUNT_MAX", "1 to 1,024"),
+        ("PATH_SIZE_MAX", "4,096 bytes"),
+        ("PATH_DEPTH_MAX", "64 components"),
+        ("NAME_SIZE_MAX", "255 bytes"),
+        ("ENTRY_SIZE_MAX", "96 KiB"),
+        ("CONTENT_INLINE_SIZE_MAX", "1,024 bytes"),
+        ("FACTS_SIZE_MAX", "64 bytes"),
+    ],
+)
+def test_bounds_are_those_of_the_code(name: str, shown: str) -> None:
+    bound: int = getattr(limits, name)
+    number = shown.replace(",", "").split()
+    assert bound in {int(word) * (limits.KIB if "KiB" in shown else 1) for word in number if word.isdigit()}
+    assert shown in FORMATS
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+def test_pages_name_files_that_are_there(page: Path) -> None:
+    named = re.findall(r"`((?:dfs|tests|docs|conf)/[\w./-]+\.\w+)`", page.read_text("utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
