@@ -4,7 +4,16 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from dfs.core.api import CommandContext, CommandPlugin, ConflictError, DfsError, EntryKind, Options, hookimpl
+from dfs.core.api import (
+    CommandContext,
+    CommandPlugin,
+    ConflictError,
+    DfsError,
+    EntryKind,
+    NotFoundError,
+    Options,
+    hookimpl,
+)
 
 DFS_API_VERSION = 1
 
@@ -28,7 +37,7 @@ def make_folders(context: CommandContext, *, paths: Sequence[str], parents: bool
         try:
             cluster.mkdir(wanted)
         except ConflictError as error:
-            if cluster.stat(wanted).entry.kind is not EntryKind.FOLDER:
+            if not _is_folder(context, wanted):
                 context.fail(error)
             elif parents:
                 context.emit("folders", {"path": wanted}, f"{shown} is there.")
@@ -38,6 +47,13 @@ def make_folders(context: CommandContext, *, paths: Sequence[str], parents: bool
             context.fail(error)
         else:
             context.emit("folders", {"path": wanted}, f"{shown} created.")
+
+
+def _is_folder(context: CommandContext, path: str) -> bool:
+    try:
+        return bool(context.cluster().stat(path).entry.kind is EntryKind.FOLDER)
+    except NotFoundError:  # a file stands where one of its parents should be
+        return False
 
 
 def make(_options: Options) -> click.Command:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from dfs import cli, files
+from dfs import files
 from dfs.cli import COMMANDS, main, main_classic, run
+from dfs.context import Context
 from dfs.core.errors import DfsError
 
 HEAVY = {
@@ -235,7 +236,7 @@ def test_dfc_without_a_conf_names_where_it_looked(monkeypatch: pytest.MonkeyPatc
 
 
 def test_only_errors_of_dfs_are_told_and_gone_on_with(bare_home: Any) -> None:
-    context = cli.Context()
+    context = Context()
     context.fail(DfsError("told"))
     assert context.status == 1
     with pytest.raises(KeyError):

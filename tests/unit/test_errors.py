@@ -45,3 +45,7 @@ def test_an_invariant_raises_only_when_broken() -> None:
     invariant(True, "holds")
     with pytest.raises(InvariantError, match="a share was lost"):
         invariant(False, "a share was lost")
+
+
+def test_a_sentence_that_ends_gets_no_second_stop() -> None:
+    assert DfsError("Please try again.", kept="Kept.", next_step="Next.").line.startswith("Please try again. Kept.")
