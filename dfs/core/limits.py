@@ -49,6 +49,7 @@ BULK_SIZE_MAX: Final = SHARE_SIZE_MAX + 64 * KIB
 BATCH_COUNT_MAX: Final = 512  # items of one request
 REGISTER_COUNT: Final = 128  # registers a client asks for at once: their largest values fit one reply
 LIST_COUNT_MAX: Final = 1024  # rows of one LIST reply
+MISSING_COUNT_MAX: Final = 16  # missing shares named in one ACCEPT result: all results fit a control body
 ARRAY_COUNT_MAX: Final = 4096  # items of one array in any encoding; allocated as announced
 BULK_POOL_SIZE: Final = 64 * MIB  # all bulk buffers of one node process
 CLIENT_BUFFER_SIZE: Final = 64 * MIB  # all chunk buffers of one client process

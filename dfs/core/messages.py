@@ -212,7 +212,7 @@ CONTRADICTED: Final = 7  # the same ballot was accepted with another digest
 
 @frozen
 class AcceptResult:
-    """``ballot``: what stands in the way when REFUSED. ``missing``: positions in the claims when MISSING."""
+    """``ballot``: what stands in the way when REFUSED. ``missing``: some positions in the claims."""
 
     status: int
     ballot: Ballot = NO_BALLOT
@@ -224,7 +224,10 @@ class AcceptReply:
     """One result an item, in order."""
 
     results: tuple[AcceptResult, ...] = _of(
-        items(record(AcceptResult, uint(CONTRADICTED), BALLOT_OR_NONE, items(_COUNT, 4096)), _BATCH)
+        items(
+            record(AcceptResult, uint(CONTRADICTED), BALLOT_OR_NONE, items(_COUNT, limits.MISSING_COUNT_MAX)),
+            _BATCH,
+        )
     )
 
 

@@ -310,7 +310,7 @@ class VaultNode:
         absent = transaction.missing(list(owner))
         if absent and not item.lenient:
             positions = sorted({owner[key] for key in absent})
-            return AcceptResult(messages.MISSING, missing=tuple(positions[:4096]))
+            return AcceptResult(messages.MISSING, missing=tuple(positions[: limits.MISSING_COUNT_MAX]))
         row = register.accepted(item.ballot, item.value, item.digest, item.claim_set, len(owner))
         if state.row is not None and state.row.accepted == item.ballot:  # again; it may be confirmed by now
             row = evolve(row, confirmed=state.row.confirmed, safe=state.row.safe)

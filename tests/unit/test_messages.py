@@ -146,6 +146,9 @@ def test_the_largest_batches_fit_a_control_body() -> None:
     count = limits.BATCH_COUNT_MAX
     prepare = messages.PrepareItem(KEY, BALLOT)
     confirm = messages.ConfirmItem(KEY, BALLOT, DIGEST, safe=True)
+    missing = messages.AcceptResult(
+        messages.MISSING, BALLOT, tuple(range((1 << 32) - limits.MISSING_COUNT_MAX, 1 << 32))
+    )
     largest: Sequence[Message] = (
         messages.Read(DIGEST, with_values=True, with_shares=True, keys=(KEY,) * count),
         messages.Prepare(DIGEST, (prepare,) * count),
@@ -154,9 +157,12 @@ def test_the_largest_batches_fit_a_control_body() -> None:
         messages.Has((SHARE,) * count),
         messages.Store((messages.ShareHead(SHARE, limits.SHARE_SIZE_MAX, SUM),) * count),
         messages.FetchReply((messages.FetchResult(0, limits.SHARE_SIZE_MAX, SUM),) * count),
+        messages.AcceptReply((missing,) * count),
     )
     for message in largest:
-        assert len(encoding.encode(message)) <= limits.CONTROL_SIZE_MAX, name(message)
+        encoded = encoding.encode(message)
+        assert len(encoded) + 32 <= limits.CONTROL_SIZE_MAX, name(message)  # with the mark of a reply
+        assert read(type(message), encoded) == message
 
 
 # --- Bulk rows ----------------------------------------------------------------------------------------------
