@@ -5,6 +5,7 @@ A password never comes from argv or the environment. Files with secrets must be 
 
 import contextlib
 import os
+import re
 import stat
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from dfs.core.settings import ClientConf
 
 KEY_PREFIX: Final = "dfs-key-1 "
 COMMAND_TIMEOUT_S: Final = 30.0
+KNOWN_NODE: Final = re.compile(r"(\S+) SHA256:([0-9a-f]{64})")
 
 
 def secret_file(path: str) -> bytes:
@@ -146,9 +148,9 @@ class KnownNodes:
         known: dict[str, bytes] = {}
         with contextlib.suppress(FileNotFoundError):
             for line in self._path.read_text("utf-8").splitlines():
-                address, _, digest = line.partition(" SHA256:")
-                with contextlib.suppress(ValueError):
-                    known[address] = bytes.fromhex(digest)
+                match = KNOWN_NODE.fullmatch(line)
+                if match is not None:
+                    known[match[1]] = bytes.fromhex(match[2])
         return known
 
     def learn(self, address: str, digest: bytes) -> None:
