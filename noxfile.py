@@ -11,7 +11,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.5.1"
-nox.options.sessions = ["lint", "layers", "types", "tests"]
+nox.options.sessions = ["lint", "layers", "types", "tests", "long"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False  # absent ones are skipped, on CI too
@@ -59,6 +59,13 @@ def tests(session: nox.Session) -> None:
     """Run all tests but the long ones, on every Python found."""
     install_tests(session)
     session.run("pytest", "-m", "not long", *session.posargs)
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """Run the long tests: a whole library, 2 GiB, fresh environments."""
+    install_tests(session)
+    session.run("pytest", "-m", "long", *session.posargs)
 
 
 @nox.session
