@@ -41,7 +41,7 @@ class Command:
     """A command as typed. ``folder``: remote, canonical; ``names``: what it is about."""
 
     verb: str
-    names: Sequence[str] = ()
+    names: tuple[str, ...] = ()
     folder: str = ""
     options: frozenset[str] = frozenset()
 
@@ -96,7 +96,7 @@ def parse_command(words: Sequence[str], *, interactive: bool) -> Command:
     takes_folder = verb in {"GET", "PUT"} and len(names) > 1
     named = interactive or names[-1:] == ["."] or "".join(names[-1:]).endswith("/")
     folder = names.pop() if (takes_folder and named) or (verb == "LIST" and names) else ""
-    return Command(verb, names, canonical(folder), frozenset(options))
+    return Command(verb, tuple(names), canonical(folder), frozenset(options))
 
 
 # --- dfc ----------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class ClassicForm:
 
     conf: str | None = None
     folder: str | None = None
-    command: Sequence[str] = ()
+    command: tuple[str, ...] = ()
     wants_help: bool = False
 
 
@@ -149,13 +149,13 @@ def classic_form(words: Sequence[str], conf: object = None) -> ClassicForm:
     return ClassicForm(before[0] if before else None, None, command)
 
 
-def _classic_command(words: Sequence[str]) -> list[str]:
-    """Return the words of a command that begins here, given as words or as one string; [] if none does."""
+def _classic_command(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a command that begins here, given as words or as one string; () if none does."""
     if not words:
-        return []
+        return ()
     if verb_of(words[0]):
-        return list(words)
+        return tuple(words)
     if len(words) == 1 and " " in words[0]:
         split = split_words(words[0])
-        return split if split and verb_of(split[0]) else []
-    return []
+        return tuple(split) if split and verb_of(split[0]) else ()
+    return ()
