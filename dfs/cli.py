@@ -3,6 +3,7 @@
 Only click and light modules are imported here: `dfs --help` must be quick (test_cli.py has the list).
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ GLOBAL_OPTIONS: Final[Sequence[tuple[Sequence[str], str, Mapping[str, Any]]]] = 
     (("-c", "--conf"), "The conf to use.", {"metavar": "FILE"}),
     (("-C", "--cluster"), "Of the confs found, the one of this cluster.", {"metavar": "NAME"}),
     (("-u", "--user"), "The user to log in as.", {"metavar": "NAME"}),
-    (("-v", "--verbose"), "Say more; twice: everything.", {"count": True}),
+    (("-v", "--verbose"), "Say who answers; twice: how each node is.", {"count": True}),
     (("-q", "--quiet"), "Say nothing but errors.", {"is_flag": True}),
     (("-y", "--yes"), "Answer every question with yes.", {"is_flag": True}),
     (("--json",), "Print one JSON object.", {"is_flag": True}),
@@ -325,6 +326,8 @@ for _command in cli.commands.values():
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     context = Context()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     return guarded(context, partial(_invoke, context, list(arguments)))
 
 

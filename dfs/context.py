@@ -207,7 +207,23 @@ class Context:
                 self.output.note(vault_made(len(self._cluster.node_names)))
             for note in self._cluster.notes:
                 self.output.warn(note)
+            self._introduce(self._cluster)
         return self._cluster
+
+    def _introduce(self, cluster: "Cluster") -> None:
+        """Say with -v who answers, with -vv how each node is."""
+        verbosity = self.flags.get("verbose", 0)
+        if not isinstance(verbosity, int) or not verbosity:
+            return
+        nodes = cluster.traffic()
+        up_count = sum(not node.down for node in nodes)
+        needed, total = cluster.geometry
+        self.output.note(
+            f"{cluster.user} at {cluster.conf.cluster}: {up_count} of {len(nodes)} nodes,"
+            f" any {needed} of {total} shares bring a file back"
+        )
+        for node in nodes if verbosity > 1 else ():
+            self.output.note(f"{node.name} {node.address} {node.down or 'up'}")
 
     def remote(self, path: str) -> str:
         """Return the canonical remote path of an argument, without its cluster."""

@@ -72,6 +72,9 @@ def node_conf(context: Context, words: Sequence[str], flags: Mapping[str, object
         given |= {"dir": form.directory, "port": form.port, "users": form.users}
         given["listen"] = given.get("listen") or form.listen
     given["transport"] = context.flags.get("transport")
+    verbosity = context.flags.get("verbose", 0)
+    if given.get("log_level") is None and verbosity:
+        given["log_level"] = "info" if verbosity == 1 else "debug"
     conf = apply_environment(_read_conf(context), os.environ)
     return apply_flags(conf, given), form is not None and form.users is not None
 

@@ -246,3 +246,14 @@ def test_only_errors_of_dfs_are_told_and_gone_on_with(bare_home: Any) -> None:
 def test_run_returns_and_never_exits(bare_home: Any) -> None:
     assert run(["--help"]) == 0
     assert run(["put", "--help"]) == 0
+
+
+def test_v_says_who_answers(home: Any) -> None:
+    home.dfs("ls")
+    home.kill(1)
+    home.dfs("-v", "ls")
+    assert home.err.splitlines() == [
+        "odile at default: 3 of 4 nodes, any 2 of 4 shares bring a file back",
+    ]
+    home.dfs("ls", "-vv")
+    assert [line.split()[-1] for line in home.err.splitlines()[1:]] == ["up", "up", "up", "connection"]

@@ -48,4 +48,5 @@ def test_an_invariant_raises_only_when_broken() -> None:
 
 
 def test_a_sentence_that_ends_gets_no_second_stop() -> None:
-    assert DfsError("Please try again.", kept="Kept.", next_step="Next.").line.startswith("Please try again. Kept.")
+    error = DfsError("Please try again.", kept="Kept.", next_step="Next.")
+    assert error.line.startswith("Please try again. Kept.")
