@@ -66,18 +66,13 @@ Decide: TypeAlias = Callable[[Entry | None], "Proposal | None"]  # may raise; No
 @frozen
 class Change:
     """A register to change. ``decide`` gets the current entry (None: nothing or a tombstone), perhaps several
-    times.
-
-    ``after``: the highest ballot seen of it so far, which saves a refused attempt. ``conditional``: the
-    outcome hangs on what was there before, so it is unknown once others have written over a value that may
-    have been ours.
+    times. ``after``: the highest ballot seen of it so far, which saves a refused attempt.
     """
 
     key: RegisterKey
     path: str
     decide: Decide = field(repr=False)
     after: Ballot = NO_BALLOT
-    conditional: bool = False
 
 
 @frozen
@@ -156,13 +151,21 @@ def change_registers(vault: Vault, changes: Sequence[Change]) -> Operation[Outco
     return outcomes
 
 
+@frozen
+class _Sent:
+    """A value of our own that may have been accepted somewhere. ``foundation``: digest of what it replaces."""
+
+    ballot: Ballot
+    digest: bytes
+    foundation: bytes
+
+
 @define
 class _Attempt:
     """One register on its way through the phases; ``outcome`` is set when it has ended.
 
-    ``own``: it proposes what the change wants, no mere identity change. ``sent``: the first ballot under
-    which that may have been accepted somewhere, as ``version``. ``refusal``: what decide raised over a value
-    that must be completed before the refusal is true.
+    ``own``: it proposes what the change wants, as ``version``; no mere identity change. ``sent``: with which
+    ballots so far. ``refusal``: what decide raised over a value that must be completed before it is true.
     """
 
     change: Change
@@ -174,7 +177,7 @@ class _Attempt:
     item: AcceptItem | None = None
     claims: bytes = b""
     own: bool = False
-    sent: Ballot = NO_BALLOT
+    sent: list[_Sent] = field(factory=list)
     version: Version | None = None
     refusal: DfsError | None = None
     outcome: Changed | DfsError | None = None
@@ -356,18 +359,20 @@ def _chosen(vault: Vault, group: Group, attempt: _Attempt, base: RegisterRow) ->
 
 
 def _overtaken(attempt: _Attempt, base: RegisterRow | None, current: Entry | None) -> bool:
-    """Return whether somebody wrote over a value that may have been ours: it then took effect just before.
+    """Return whether somebody built upon the value that was sent: then it took effect.
 
     Raises:
-        UnknownOutcomeError: whether it did matters.
+        UnknownOutcomeError: others wrote meanwhile, and what is there does not tell whether they wrote over it.
     """
     if not attempt.sent or base is None or current is None:
         return False
-    if base.accepted <= attempt.sent or attempt.version == current.version:
+    if base.accepted <= attempt.sent[0].ballot or attempt.version == current.version:
         return False
-    if attempt.change.conditional:
-        raise UnknownOutcomeError(f"{attempt.change.path or 'a change'}: others have written it meanwhile")
-    return True
+    if current.previous in {sent.digest for sent in attempt.sent}:
+        return True
+    if current.previous and {current.previous} == {sent.foundation for sent in attempt.sent}:
+        return False  # built upon what was there before, so what was sent never took effect
+    raise UnknownOutcomeError(f"{attempt.change.path or 'a change'}: others have written it meanwhile")
 
 
 def _seal(vault: Vault, attempt: _Attempt, proposal: Proposal, claims: Sequence[Claim]) -> None:
@@ -397,10 +402,10 @@ class _Judged:
 def _accept(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operation[None]:
     yield from _stage_claims(group, attempts)
     for batch in _accept_batches(attempts):
-        before = {attempt.change.key: attempt.sent for attempt in batch}
         for attempt in batch:
-            if attempt.own:
-                attempt.sent = attempt.sent or attempt.ballot
+            if attempt.own and attempt.item is not None:
+                foundation = attempt.base.digest if attempt.base is not None else b""
+                attempt.sent.append(_Sent(attempt.ballot, attempt.item.digest, foundation))
         judged = _Judged({attempt.change.key: {} for attempt in batch})
         yield from _accept_at(vault, group, judged, dict.fromkeys(group.nodes, batch), lenient=False)
         again = {
@@ -416,8 +421,8 @@ def _accept(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operati
             yield from _accept_at(vault, group, judged, late, lenient=True)
         for attempt in batch:
             statuses = judged.statuses[attempt.change.key]
-            if len(statuses) == len(group.nodes) and not _accepting(statuses):
-                attempt.sent = before[attempt.change.key]  # all refused it: it never took effect
+            if attempt.own and len(statuses) == len(group.nodes) and not _accepting(statuses):
+                attempt.sent.pop()  # all refused it: it never took effect
             attempt.outcome = _judge(vault, group, attempt, statuses, judged.errors)
 
 

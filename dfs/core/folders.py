@@ -394,7 +394,7 @@ def _remove_change(
         tried = True
         return Proposal(Entry(path, EntryKind.TOMBSTONE, version))
 
-    return Change(found.key, path, decide_tombstone, ballot_after(found), conditional=if_version is not None)
+    return Change(found.key, path, decide_tombstone, ballot_after(found))
 
 
 def remove_folder(vault: Vault, path: str) -> Operation[list[str]]:

@@ -198,7 +198,7 @@ def _change(
         _require_holders(vault, group, body, threshold, making)
         return Proposal(body.entry, body.claims, body.holders, threshold)
 
-    return Change(key, item.path, decide, ballot_after(found), item.conditional)
+    return Change(key, item.path, decide, ballot_after(found))
 
 
 def _threshold(group: Group, claims: Sequence[Claim]) -> int:

@@ -19,6 +19,7 @@ from dfs.core.errors import (
     NotInitialisedError,
     QuorumError,
     SealedError,
+    UnknownOutcomeError,
 )
 from dfs.core.keys import (
     MASTER_SIZE,
@@ -179,9 +180,9 @@ def make_wrap(vault: Vault, owner: Owner) -> Operation[bytes]:
         return Proposal(entry) if current is None or current.version == version else None
 
     outcome = (yield from change_registers(wrap_vault, [Change(WRAP_REGISTER, "", decide)]))[WRAP_REGISTER]
-    if isinstance(outcome, DfsError):
+    if isinstance(outcome, DfsError) and not isinstance(outcome, UnknownOutcomeError):
         raise outcome
-    master = yield from open_wrap(vault, owner)
+    master = yield from open_wrap(vault, owner)  # whoever's was chosen
     if master is None:
         raise QuorumError("the vault's key was written but is not there")
     yield from activate(vault, [node.node_id for node in vault.roster.nodes])
