@@ -249,8 +249,8 @@ def test_an_answer_is_the_last_chosen_value(history: History) -> None:
 
 @settings(max_examples=150)
 @given(histories(), st.data())
-def test_an_early_answer_is_right_too(history: History, data: st.DataObject) -> None:
-    some = data.draw(st.frozensets(st.sampled_from(sorted(history.asked))))
+def test_an_early_answer_is_right_too(history: History, drawn: st.DataObject) -> None:
+    some = drawn.draw(st.frozensets(st.sampled_from(sorted(history.asked))))
     reading = read({at: history.states[at] for at in some}, history.quorum, final=False)
     if reading.verdict is Verdict.ANSWER:
         top = register.counter_of(reading.top.accepted) if reading.top else 0
