@@ -2,6 +2,7 @@
 
 import pytest
 from attrs import evolve
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from hypothesis import given, strategies as st
 
 from dfs.core import encoding, limits, manifest
@@ -249,3 +250,10 @@ def test_a_file_cannot_pass_for_a_tombstone() -> None:
     value[0] = EntryKind.TOMBSTONE
     with pytest.raises(CorruptEntryError):
         manifest.open_entry(KEY, REGISTER, row(bytes(value)))
+
+
+def test_the_kind_inside_is_the_kind_outside() -> None:
+    context = encoding.encode(("dfs 1 entry", 1, 3, REGISTER.directory, REGISTER.name, BALLOT))
+    value = b"\x03" + NONCE + AESGCMSIV(KEY).encrypt(NONCE, manifest.encode_entry(FILE), context)
+    with pytest.raises(CorruptEntryError, match="kind is not the one"):
+        manifest.open_entry(KEY, REGISTER, row(value))
