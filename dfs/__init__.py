@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     if name == "open_cluster":
-        from dfs.cluster import open_cluster  # noqa: PLC0415 - importing dfs costs nothing
+        from dfs.cluster import open_cluster
 
         return open_cluster
     raise AttributeError(f"module 'dfs' has no attribute {name!r}")

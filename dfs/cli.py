@@ -205,7 +205,7 @@ def cli(ctx: click.Context, *, dry_run: bool, version: bool) -> None:  # noqa: A
 
 def _welcome(ctx: click.Context) -> str:
     """Return the help, or where to begin when there is no conf anywhere."""
-    from dfs.cluster import conf_candidates
+    from dfs.core.places import conf_candidates
 
     if any(path.is_file() for path in conf_candidates()):
         return ctx.get_help()

@@ -17,17 +17,18 @@ import dfs
 from dfs.core import folders, getting, limits, putting
 from dfs.core.classic import NodeAddress
 from dfs.core.client import Client, ClientOptions, Opened, Place
-from dfs.core.conf import apply_environment, parse_client
 from dfs.core.credentials import KnownNodes, LoginSecret, kdf_of
 from dfs.core.effects import Operation
 from dfs.core.env import RealEnv
-from dfs.core.errors import ConfigError, DfsError, NoConfError, NodeError, PeerIdentityError, ProtocolError
+from dfs.core.errors import ConfigError, DfsError, NodeError, PeerIdentityError, ProtocolError
 from dfs.core.folders import Listed
 from dfs.core.getting import GetItem, Got, Sink
 from dfs.core.interface import NodeCertificate, Transport, TransportOptions
 from dfs.core.link import Link, Trust
 from dfs.core.local import FileContent, FileSink, StreamSink, content_of
 from dfs.core.paths import canonical
+from dfs.core.places import load_conf as load_conf
+from dfs.core.places import state_folder, system_user
 from dfs.core.putting import Content, Making, Put, PutItem
 from dfs.core.registry import Registry
 from dfs.core.settings import ClientConf, Conf
@@ -80,51 +81,12 @@ class Download:
     clobber: bool = True
 
 
-def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder for what the client remembers (known nodes, history)."""
-    if os.name == "posix":
-        base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-        return Path(base) / "dfs"
-    import platformdirs
-
-    return Path(platformdirs.user_state_dir("dfs", appauthor=False))
-
-
-def conf_candidates(environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """Return where a client conf is looked for, in order."""
-    config = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return [
-        Path("dfc.conf"),
-        Path.home() / "dfc.conf",
-        Path("dfs.toml"),
-        config / "dfs" / "config.toml",
-        Path("/etc/dfs/config.toml"),
-    ]
-
-
-def read_conf(path: str) -> bytes:
-    """Return the bytes of a conf file. Raises: ConfigError: it cannot be read."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}", file=path) from None
-
-
-def load_conf(path: str | None = None, environ: Mapping[str, str] = os.environ) -> ClientConf:
-    """Return the client conf of a file, or of the first that is found, with the environment applied.
-
-    Raises:
-        NoConfError: none is found. ConfigError: it is faulty.
-    """
-    if path is None:
-        path = next((str(place) for place in conf_candidates(environ) if place.is_file()), None)
-    if path is None:
-        raise NoConfError(f"no conf found ({', '.join(map(str, conf_candidates(environ)))})")
-    return apply_environment(parse_client(read_conf(path), path), environ)
-
-
 def open_cluster(
-    conf: ClientConf | str | None = None, *, registry: Registry | None = None, state: Path | None = None
+    conf: ClientConf | str | None = None,
+    *,
+    registry: Registry | None = None,
+    state: Path | None = None,
+    secret: LoginSecret | None = None,
 ) -> "Cluster":
     """Log in and open the vault of a conf (a path, or None to look for one), making the vault if it is new.
 
@@ -132,7 +94,9 @@ def open_cluster(
         ConfigError, LoginError, NotInitialisedError, QuorumError, PeerIdentityError.
     """
     settings = conf if isinstance(conf, ClientConf) else load_conf(conf)
-    client = Client(client_options(settings, registry or make_registry(settings), state or state_folder()))
+    secret = secret or LoginSecret(settings, settings.user or system_user())
+    options = client_options(settings, registry or make_registry(settings), state or state_folder(), secret)
+    client = Client(options)
     try:
         return Cluster(client, client.open(), settings)
     except BaseException:
@@ -145,9 +109,9 @@ def make_registry(conf: Conf) -> Registry:
     return Registry(BUILTIN, conf.plugins_allow, conf.plugins_block)
 
 
-def client_options(conf: ClientConf, registry: Registry, state: Path) -> ClientOptions:
-    """Return what a client of a conf is made of. Raises: ConfigError, NoPasswordError, SecretFileError."""
-    user = conf.user or _system_user()
+def client_options(conf: ClientConf, registry: Registry, state: Path, secret: LoginSecret) -> ClientOptions:
+    """Return what a client of a conf is made of. Raises: ConfigError, PluginError."""
+    user = conf.user or system_user()
     known = known_nodes(state)
     pins = {**known.load(), **{node.address: node.certificate for node in conf.nodes if node.certificate}}
     if conf.ca:
@@ -164,7 +128,7 @@ def client_options(conf: ClientConf, registry: Registry, state: Path) -> ClientO
         realm=conf.realm,
         user=user,
         kdf=kdf_of(conf),
-        secret=LoginSecret(conf, user),
+        secret=secret,
         trust=Trust(
             pins, conf.trust == "first-use" or bool(conf.ca), partial(_learn, known, pins, bool(conf.ca))
         ),
@@ -241,12 +205,6 @@ def _learn(
     if not by_authority and address not in pins:
         pins[address] = digest
         known.learn(address, digest)
-
-
-def _system_user() -> str:
-    import getpass
-
-    return getpass.getuser()
 
 
 class Cluster:
@@ -440,7 +398,7 @@ class Cluster:
     @property
     def user(self) -> str:
         """Whose vault it is."""
-        return self.conf.user or _system_user()
+        return self.conf.user or system_user()
 
     @property
     def geometry(self) -> tuple[int, int]:

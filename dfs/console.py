@@ -142,7 +142,7 @@ class Console:
         return f"{user}{place}: {up_count} of {total} nodes, {survival}. HELP lists commands, Ctrl-D leaves."
 
     def _loop(self) -> int:
-        from dfs.cluster import state_folder
+        from dfs.core.places import state_folder
 
         read = plain_reader()
         if on_terminal():

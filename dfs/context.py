@@ -11,6 +11,7 @@ from dfs.plugins import BUILTIN
 
 if TYPE_CHECKING:
     from dfs.cluster import Cluster
+    from dfs.core.credentials import LoginSecret
     from dfs.core.interface import Env, NodeCertificate
     from dfs.core.registry import PluginStatus, Registry
     from dfs.core.settings import ClientConf, NodeConf
@@ -113,8 +114,8 @@ class Context:
         return self._conf
 
     def _load_conf(self) -> "ClientConf":
-        from dfs.cluster import load_conf
         from dfs.core.conf import apply_flags, parse_duration
+        from dfs.core.places import load_conf
 
         conf = load_conf(self._conf_path())
         flags = {field: self.flags[flag] for flag, field in CONF_FLAGS.items() if flag in self.flags}
@@ -132,8 +133,8 @@ class Context:
         named, cluster = self.flags.get("conf"), self.flags.get("cluster")
         if cluster is None:
             return None if named is None else str(named)
-        from dfs.cluster import conf_candidates, read_conf
         from dfs.core.conf import parse_client
+        from dfs.core.places import conf_candidates, read_conf
 
         there = (
             [str(named)] if named is not None else [str(each) for each in conf_candidates() if each.is_file()]
@@ -199,10 +200,12 @@ class Context:
     def cluster(self) -> "Cluster":
         """Log in, once. Raises: DfsError."""
         if self._cluster is None:
+            conf = self.conf()
+            secret = _deriving(conf)  # takes as long as the imports that follow
             from dfs.cluster import open_cluster
             from dfs.texts import vault_made
 
-            self._cluster = open_cluster(self.conf(), registry=self.registry)
+            self._cluster = open_cluster(conf, registry=self.registry, secret=secret)
             if self._cluster.made:
                 self.output.note(vault_made(len(self._cluster.node_names)))
             for note in self._cluster.notes:
@@ -316,3 +319,11 @@ class Context:
                 f"stats: {name}: sent_bytes {sent_size}, received_bytes {received_size},"
                 f" round_trips {request_count}\n"
             )
+
+
+def _deriving(conf: "ClientConf") -> "LoginSecret":
+    """Start the derivation of a conf's login keys, asking for the password if need be."""
+    from dfs.core.credentials import LoginSecret
+    from dfs.core.places import system_user
+
+    return LoginSecret(conf, conf.user or system_user())

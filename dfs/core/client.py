@@ -193,7 +193,9 @@ class Client:
             for place in options.places
         ]
         # until HELLO told its node id, a node goes by its address
-        self._runner = Runner({_stand_in(link): link for _, link in self._places}, options.env, self.worker_count)
+        self._runner = Runner(
+            {_stand_in(link): link for _, link in self._places}, options.env, self.worker_count
+        )
 
     @property
     def worker_count(self) -> int:
@@ -223,7 +225,9 @@ class Client:
         Raises:
             LoginError, PeerIdentityError, RealmError, NotInitialisedError, QuorumError, ConflictError.
         """
-        answers = self.run(ask([Send(node, node, messages.Ping()) for node in self._runner.links], quick=True))
+        answers = self.run(
+            ask([Send(node, node, messages.Ping()) for node in self._runner.links], quick=True)
+        )
         met = {node: link for node, link in self._runner.links.items() if node in answers.replies}
         self._adopt(met)
         if not met:
@@ -375,7 +379,10 @@ class Client:
         return (
             self._refused(answers)
             or self._identity_lost(answers)
-            or next((error for error in answers.errors.values() if isinstance(error, (RealmError, PluginError))), None)
+            or next(
+                (error for error in answers.errors.values() if isinstance(error, (RealmError, PluginError))),
+                None,
+            )
             or QuorumError(f"no node answers ({reasons})", reasons=by_address)
         )
 
@@ -383,7 +390,9 @@ class Client:
         return next((error for error in answers.errors.values() if isinstance(error, LoginError)), None)
 
     def _identity_lost(self, answers: Answers) -> DfsError | None:
-        return next((error for error in answers.errors.values() if isinstance(error, PeerIdentityError)), None)
+        return next(
+            (error for error in answers.errors.values() if isinstance(error, PeerIdentityError)), None
+        )
 
     def close(self) -> None:
         """End all connections and threads."""

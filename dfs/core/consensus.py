@@ -153,7 +153,7 @@ def change_registers(vault: Vault, changes: Sequence[Change]) -> Operation[Outco
 
 @frozen
 class _Sent:
-    """A value of our own that may have been accepted somewhere. ``foundation``: digest of what it replaces."""
+    """A value of our own that may have been accepted. ``foundation``: digest of what it replaces."""
 
     ballot: Ballot
     digest: bytes
@@ -362,7 +362,7 @@ def _overtaken(attempt: _Attempt, base: RegisterRow | None, current: Entry | Non
     """Return whether somebody built upon the value that was sent: then it took effect.
 
     Raises:
-        UnknownOutcomeError: others wrote meanwhile, and what is there does not tell whether they wrote over it.
+        UnknownOutcomeError: others wrote meanwhile, and what is there does not tell whether over it.
     """
     if not attempt.sent or base is None or current is None:
         return False
@@ -408,22 +408,30 @@ def _accept(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operati
                 attempt.sent.append(_Sent(attempt.ballot, attempt.item.digest, foundation))
         judged = _Judged({attempt.change.key: {} for attempt in batch})
         yield from _accept_at(vault, group, judged, dict.fromkeys(group.nodes, batch), lenient=False)
-        again = {
-            node: [
-                attempt
-                for attempt in batch
-                if judged.statuses[attempt.change.key].get(node) == messages.MISSING
-            ]
-            for node in group.nodes
-        }
-        late = {node: missing for node, missing in again.items() if missing}
-        if late:  # the shares went missing meanwhile: the node owes them
+        late = {node: _owing(batch, judged, node) for node in group.nodes}
+        late = {node: attempts for node, attempts in late.items() if attempts}
+        if late:
             yield from _accept_at(vault, group, judged, late, lenient=True)
         for attempt in batch:
             statuses = judged.statuses[attempt.change.key]
             if attempt.own and len(statuses) == len(group.nodes) and not _accepting(statuses):
                 attempt.sent.pop()  # all refused it: it never took effect
             attempt.outcome = _judge(vault, group, attempt, statuses, judged.errors)
+
+
+def _owing(batch: Sequence[_Attempt], judged: _Judged, node: NodeId) -> list[_Attempt]:
+    """Return the attempts whose shares a node has lost meanwhile and owes: enough others hold theirs."""
+    return [
+        attempt
+        for attempt in batch
+        if judged.statuses[attempt.change.key].get(node) == messages.MISSING
+        if attempt.proposal is not None
+        if len(_strict(judged.statuses[attempt.change.key])) >= attempt.proposal.threshold
+    ]
+
+
+def _strict(statuses: Mapping[NodeId, int]) -> set[NodeId]:
+    return {node for node, status in statuses.items() if status == messages.ACCEPTED}
 
 
 def _accepting(statuses: Mapping[NodeId, int]) -> set[NodeId]:
@@ -506,7 +514,7 @@ def _judge(
     invariant(proposal is not None, "an attempt was accepted that proposed nothing")
     if messages.CONTRADICTED in statuses.values():
         return LocalProtocolError("one ballot was used for two values")
-    strict = {node for node, status in statuses.items() if status == messages.ACCEPTED}
+    strict = _strict(statuses)
     accepted = _accepting(statuses)
     if len(vault.counted.intersection(accepted)) >= group.quorum.write:
         safe = not proposal.claims or len(strict) >= proposal.threshold  # type: ignore[union-attr]

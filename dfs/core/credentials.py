@@ -1,6 +1,7 @@
 """Where a client's secrets come from, and the certificates it has come to know.
 
-A password never comes from argv or the environment. Files with secrets must be the user's own and closed to others.
+A password never comes from argv or the environment. Files with secrets must be the user's own and closed to
+others.
 """
 
 import contextlib
@@ -38,7 +39,9 @@ def secret_file(path: str) -> bytes:
         if os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise SecretFileError(f"{path} can be read by others", next_step=f"Run: chmod 600 {path}")
         if os.name == "posix" and status.st_uid not in {os.geteuid(), 0}:
-            raise SecretFileError(f"{path} belongs to another user", next_step="Make a copy that is yours, mode 0600.")
+            raise SecretFileError(
+                f"{path} belongs to another user", next_step="Make a copy that is yours, mode 0600."
+            )
         return opened.read(limits.CONF_SIZE_MAX)
 
 
@@ -60,7 +63,7 @@ def _from_command(command: tuple[str, ...]) -> bytes:
 
 
 def _from_terminal(user: str) -> bytes:
-    import getpass  # noqa: PLC0415 - only for a prompt
+    import getpass
 
     try:
         with open("/dev/tty", "r+b", buffering=0):
@@ -162,7 +165,7 @@ class KnownNodes:
         self._change(address, None)
 
     def _change(self, address: str, digest: bytes | None) -> None:
-        import fcntl  # noqa: PLC0415 - only on systems that have it
+        import fcntl
 
         with self._lock:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -661,7 +661,9 @@ def _as_it_is(geometry: Geometry) -> Geometry:
 
 @frozen(kw_only=True)
 class CodePlugin(FormatPlugin):
-    """Declares an erasure code. ``fit``: the nearest geometry it can do (split needs all shares, replicate one)."""
+    """Declares an erasure code. ``fit``: the nearest geometry it can do (split needs all shares, replicate
+    one).
+    """
 
     make: Callable[[CodeOptions], Code] = field(validator=is_callable())
     fit: Callable[[Geometry], Geometry] = field(default=_as_it_is, validator=is_callable())

@@ -1,7 +1,7 @@
 """A client's side of one node: a few connections, each with a thread, and the requests waiting for them.
 
-Every request ends in exactly one event, posted when nobody touches its buffers any more. A node that refused is not
-tried again within the same command; one that timed out is left out until a probe in the background reaches it.
+Every request ends in exactly one event, posted when nobody touches its buffers any more. A node that refused
+is not tried again within the same command; one that timed out is left out until a probe reaches it.
 """
 
 import threading
@@ -46,7 +46,7 @@ class Identity:
 
 @frozen
 class Trust:
-    """Which certificates are believed: ``pins`` (address -> SHA-256) wins; ``learn`` keeps one of first use."""
+    """Which certificates are believed: ``pins`` (address -> SHA-256); ``learn`` keeps those of first use."""
 
     pins: Mapping[str, bytes]
     first_use: bool
@@ -99,7 +99,7 @@ class _Connection:
 class Link:
     """All connections to one node. Thread-safe."""
 
-    def __init__(  # noqa: PLR0913 - what a link is made of
+    def __init__(
         self,
         *,
         name: str,
@@ -220,6 +220,8 @@ class Link:
         while True:
             try:
                 if connection is None:
+                    if (down := self.down) is not None:  # found out since this was queued
+                        raise down
                     connection = self._connect(job)
                 event = self._exchange(job, connection)
                 break
@@ -305,7 +307,9 @@ class Link:
         if not isinstance(hello, messages.HelloReply):
             raise RemoteProtocolError("no greeting")
         if hello.realm != self._identity.realm:
-            raise RealmError(f"{self.label} belongs to realm {hello.realm!r}, the conf says {self._identity.realm!r}")
+            raise RealmError(
+                f"{self.label} belongs to realm {hello.realm!r}, the conf says {self._identity.realm!r}"
+            )
         expected = self.met.hello.node_id if self.met is not None else self.expected
         if expected not in {None, hello.node_id}:
             raise PeerIdentityError(f"{self.label} is another node than before (its node id changed)")
@@ -361,12 +365,23 @@ class Link:
         return reply, body
 
     def _receive_shares(
-        self, job: Job | None, stream: Stream, header: Header, reply: messages.Response, into: Sequence[memoryview]
+        self,
+        job: Job | None,
+        stream: Stream,
+        header: Header,
+        reply: messages.Response,
+        into: Sequence[memoryview],
     ) -> None:
         results = reply.results if isinstance(reply, messages.FetchReply) else ()
-        found = [target for result, target in zip(results, into, strict=False) if result.status == messages.FOUND]
+        found = [
+            target for result, target in zip(results, into, strict=False) if result.status == messages.FOUND
+        ]
         sizes = [result.size for result in results if result.status == messages.FOUND]
-        if len(results) != len(into) or [len(target) for target in found] != sizes or sum(sizes) != header.bulk_size:
+        if (
+            len(results) != len(into)
+            or [len(target) for target in found] != sizes
+            or sum(sizes) != header.bulk_size
+        ):
             raise RemoteProtocolError("a FETCH reply whose shares have other sizes than asked for")
         for target in found:
             self._receive(job, stream, target)
@@ -429,5 +444,3 @@ class Link:
 def labels(links: Mapping[NodeId, Link]) -> dict[NodeId, str]:
     """Return what people call the nodes."""
     return {node: link.label for node, link in links.items()}
-
-

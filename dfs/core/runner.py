@@ -1,4 +1,6 @@
-"""Runs client operations over threads: nodes through their links, work on worker threads, time from the clock."""
+"""Runs client operations over threads: nodes through their links, work on worker threads, time from the
+clock.
+"""
 
 import heapq
 import os
@@ -140,7 +142,9 @@ class Runner:
             try:
                 event: Event = Done(effect.tag, effect.call())
             except BaseException as error:  # noqa: BLE001 - handed on, whatever it is
-                event = Failed(effect.tag, error if isinstance(error, Exception) else RuntimeError(repr(error)))
+                event = Failed(
+                    effect.tag, error if isinstance(error, Exception) else RuntimeError(repr(error))
+                )
             run.posted.put((effect, event))
 
         self._workers.submit(call)

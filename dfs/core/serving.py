@@ -17,10 +17,10 @@ from dfs.core.settings import NodeConf
 from dfs.core.units import join_address
 
 
-
 @frozen
 class OpenedNode:
-    """A node ready to start. ``fresh``: its directory was made now. ``fingerprint``: of its certificate, b"" without.
+    """A node ready to start. ``fresh``: its directory was made now. ``fingerprint``: of its certificate, b""
+    without.
 
     ``confidential``: nobody on the way can read what it sends.
     """
@@ -34,7 +34,9 @@ class OpenedNode:
     confidential: bool
 
 
-def open_node(conf: NodeConf, *, registry: Registry, version: str, users_required: bool = False) -> OpenedNode:
+def open_node(
+    conf: NodeConf, *, registry: Registry, version: str, users_required: bool = False
+) -> OpenedNode:
     """Return the node of a conf, not started yet; its directory is made when missing.
 
     Raises:
@@ -43,7 +45,7 @@ def open_node(conf: NodeConf, *, registry: Registry, version: str, users_require
     """
     if not conf.dir:
         raise ConfigError("a node needs a directory", next_step="Name one: dfs serve --dir DIR --port PORT.")
-    directory = os.path.abspath(conf.dir)  # noqa: PTH100 - no link is resolved: the user's words stay
+    directory = os.path.abspath(conf.dir)
     own = str(Path(directory) / ".node")
     fresh = not Path(own).exists()
     name = conf.name or Path(directory).name
@@ -87,9 +89,7 @@ def open_node(conf: NodeConf, *, registry: Registry, version: str, users_require
         version=version,
         max_connections=conf.max_connections,
     )
-    return OpenedNode(
-        Server(options), accounts, name, fresh, fingerprint, users_path, transport.confidential
-    )
+    return OpenedNode(Server(options), accounts, name, fresh, fingerprint, users_path, transport.confidential)
 
 
 def _users_file(own: str) -> str:

@@ -1,0 +1,61 @@
+"""Where confs, the client's memory and the user's name are found; light, so that a password can be derived
+early.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from dfs.core.conf import apply_environment, parse_client
+from dfs.core.errors import ConfigError, NoConfError
+from dfs.core.settings import ClientConf
+
+
+def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder for what the client remembers (known nodes, history)."""
+    if os.name == "posix":
+        base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        return Path(base) / "dfs"
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("dfs", appauthor=False))
+
+
+def conf_candidates(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Return where a client conf is looked for, in order."""
+    config = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return [
+        Path("dfc.conf"),
+        Path.home() / "dfc.conf",
+        Path("dfs.toml"),
+        config / "dfs" / "config.toml",
+        Path("/etc/dfs/config.toml"),
+    ]
+
+
+def read_conf(path: str) -> bytes:
+    """Return the bytes of a conf file. Raises: ConfigError: it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", file=path) from None
+
+
+def load_conf(path: str | None = None, environ: Mapping[str, str] = os.environ) -> ClientConf:
+    """Return the client conf of a file, or of the first that is found, with the environment applied.
+
+    Raises:
+        NoConfError: none is found. ConfigError: it is faulty.
+    """
+    if path is None:
+        path = next((str(place) for place in conf_candidates(environ) if place.is_file()), None)
+    if path is None:
+        raise NoConfError(f"no conf found ({', '.join(map(str, conf_candidates(environ)))})")
+    return apply_environment(parse_client(read_conf(path), path), environ)
+
+
+def system_user() -> str:
+    """Return the login name of whoever runs this."""
+    import getpass
+
+    return getpass.getuser()
