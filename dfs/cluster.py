@@ -27,8 +27,7 @@ from dfs.core.interface import NodeCertificate, Transport, TransportOptions
 from dfs.core.link import Link, Trust
 from dfs.core.local import FileContent, FileSink, StreamSink, content_of
 from dfs.core.paths import canonical
-from dfs.core.places import load_conf as load_conf
-from dfs.core.places import state_folder, system_user
+from dfs.core.places import load_conf as load_conf, state_folder, system_user
 from dfs.core.putting import Content, Making, Put, PutItem
 from dfs.core.registry import Registry
 from dfs.core.settings import ClientConf, Conf

@@ -160,7 +160,7 @@ class Plugins:
 
 @frozen
 class Opened:
-    """An open vault. ``made``: this login made it. ``notes``: what people should know about nodes left out."""
+    """An open vault. ``made``: by this login. ``notes``: what people should know about nodes left out."""
 
     vault: Vault
     made: bool
@@ -286,7 +286,8 @@ class Client:
         if fresh and len(members) < len(self._places):
             away = ", ".join(link.label for _, link in self._places if link not in self.links.values())
             raise NotInitialisedError(
-                f"there is no vault for {owner.user} yet; it is made once all nodes are up, now missing: {away}"
+                f"there is no vault for {owner.user} yet;"
+                f" it is made once all nodes are up, now missing: {away}"
             )
         if fresh:
             roster = self.run(vaults.make_roster(vault, roster or self._wanted_roster()))

@@ -66,7 +66,7 @@ def require_quorum(
         rows = place_stripe(stages, facts, StripeId(b""), group.indexes, nodes)
         needed = max(needed, share_threshold(stages.recipe.geometry, rows, quorum))
     there = len(vault.counted & found.answered)
-    if (found.stale and found.error is None) or there < needed:  # what cannot be read may be written over
+    if there < needed:
         away = [node for node in group.nodes if node not in found.answered]
         raise QuorumError(
             f"{there} of {len(group.nodes)} nodes reachable, {needed} needed (no answer: {vault.named(away)})"

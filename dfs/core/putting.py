@@ -171,8 +171,10 @@ def _ensure_again(vault: Vault, folders: Sequence[str]) -> Operation[Ensured]:
 def _refusal(item: PutItem, found: Found) -> DfsError | None:
     current = found.entry
     shown = printable(item.path)
-    if found.error is not None:
-        return found.error if item.conditional else None
+    if found.error is not None and item.conditional:
+        return found.error
+    if found.stale:  # what cannot be read may be written over; PREPARE tells the rest
+        return None
     if current is not None and current.kind is EntryKind.FOLDER:
         return ConflictError(f"{shown} is a folder")
     if current is not None and current.version == item.version:
@@ -192,7 +194,7 @@ def _change(
     threshold = _threshold(group, body.claims)
 
     def decide(current: Entry | None) -> Proposal:
-        error = _refusal(item, evolve(found, entry=current, error=None))
+        error = _refusal(item, evolve(found, entry=current, stale=False, error=None))
         if error is not None:
             raise error
         _require_holders(vault, group, body, threshold, making)

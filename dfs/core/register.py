@@ -14,7 +14,7 @@ from blake3 import blake3
 from dfs.core import limits
 from dfs.core.messages import RowState
 from dfs.core.quorum import Quorum
-from dfs.core.types import NO_BALLOT, Ballot, NodeId, RegisterRow
+from dfs.core.types import NO_BALLOT, Ballot, EntryKind, NodeId, RegisterRow
 
 EMPTY_ROW = RegisterRow()
 
@@ -109,7 +109,7 @@ class Memory(enum.Enum):
 
     HELD = "held"
     DOUBTFUL = (
-        "doubtful"  # forgotten and held by nodes that were rolled back, or missed by others: nobody can say
+        "doubtful"  # forgotten, and kept by nodes that were rolled back; or others were: nobody can say
     )
     FORGOTTEN = "forgotten"  # it is not the register's value
 
@@ -118,18 +118,27 @@ def memories(states: Mapping[NodeId, RowState], quorum: Quorum) -> dict[Ballot, 
     """Return, for each ballot accepted by some of the nodes, whether it may have been forgotten since.
 
     All n nodes hold a tombstone before it is forgotten, so of a forgotten ballot's holders each was rolled
-    back: they are r at most. Every other node then has no value there and a floor at least as high.
+    back: they are r at most. Every other node then has no value there and a floor at least as high. For a
+    tombstone itself there is no doubt: forgotten or not, nothing is there.
     """
-    held = [state.row.accepted for state in states.values() if state.row is not None and state.row.accepted]
+    rows = [state.row for state in states.values() if state.row is not None and state.row.accepted]
     floors = [state.floor for state in states.values() if state.row is None or not state.row.accepted]
 
     def memory(ballot: Ballot) -> Memory:
+        holding = [row for row in rows if row.accepted == ballot]
         floored = sum(1 for floor in floors if floor >= ballot)
-        if held.count(ballot) > quorum.tolerance or floored <= quorum.total - quorum.write:
+        if len(holding) > quorum.tolerance or floored <= quorum.total - quorum.write:
             return Memory.HELD
-        return Memory.DOUBTFUL if floored < quorum.excluded else Memory.FORGOTTEN
+        if floored >= quorum.excluded:
+            return Memory.FORGOTTEN
+        return Memory.HELD if any(is_tombstone(row) for row in holding) else Memory.DOUBTFUL
 
-    return {ballot: memory(ballot) for ballot in held}
+    return {row.accepted: memory(row.accepted) for row in rows}
+
+
+def is_tombstone(row: RegisterRow) -> bool:
+    """Return whether a row holds a tombstone; its kind is the byte in front of every value."""
+    return row.value[:1] == bytes((EntryKind.TOMBSTONE,))
 
 
 def decide_read(

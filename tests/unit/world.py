@@ -150,6 +150,7 @@ class Running(Generic[T]):
     ended: int | None = None
     result: T | None = None
     error: BaseException | None = None
+    crashed: bool = False
 
     @property
     def value(self) -> T:
@@ -240,7 +241,7 @@ class World:
         if running.ended is None:
             running.waiting.clear()
             running.operation.close()
-            running.ended = self.step
+            running.ended, running.crashed = self.step, True
 
     def tick(self) -> None:
         """Let the next thing happen."""
