@@ -173,12 +173,10 @@ def _refusal(item: PutItem, found: Found) -> DfsError | None:
     shown = printable(item.path)
     if found.error is not None and item.conditional:
         return found.error
-    if found.stale:  # what cannot be read may be written over; PREPARE tells the rest
-        return None
+    if found.stale or (current is not None and current.version == item.version):
+        return None  # what cannot be read may be written over; PREPARE tells the rest
     if current is not None and current.kind is EntryKind.FOLDER:
         return ConflictError(f"{shown} is a folder")
-    if current is not None and current.version == item.version:
-        return None
     if item.if_absent and current is not None:
         return ConflictError(f"{shown} exists already, version {current.version.hex()}")
     if item.if_version is not None and (current is None or current.version != item.if_version):
