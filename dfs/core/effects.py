@@ -146,7 +146,9 @@ def ask(
         quick: the answer costs a node no disk sync, so all others are hurried as soon as one has answered.
     """
     answers = Answers()
-    waiting = {send.node for send in sends}
+    waiting = {
+        send.node: send for send in sends
+    }  # ordered: what an operation does follows from its events alone
     hurried: set[NodeId] = set()
     effects: Effects = tuple(sends)
     while waiting:
@@ -155,7 +157,7 @@ def ask(
         node = next((late for late in waiting if late == event.tag), None)
         if node is None:
             continue
-        waiting.discard(node)
+        del waiting[node]
         if isinstance(event, Failed):
             answers.errors[node] = event.error
         elif isinstance(event, Reply):
@@ -170,7 +172,7 @@ def ask(
             break
         if satisfied or (answers.replies and quick) or len(waiting) == 1 < len(sends):
             effects = tuple(Hurry(late) for late in waiting if late not in hurried)
-            hurried |= waiting
+            hurried.update(waiting)
     if waiting:
         yield from _drop(waiting)
     return answers

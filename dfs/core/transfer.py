@@ -231,7 +231,7 @@ class _Fetch:
     slot: Slot
     ledger: Ledger
     came: dict[int, Came] = field(factory=dict)
-    waiting: set[tuple[int, NodeId]] = field(factory=set)
+    waiting: dict[tuple[int, NodeId], None] = field(factory=dict)
     tried: dict[tuple[int, NodeId], int] = field(factory=dict)
 
     @property
@@ -263,7 +263,7 @@ class _Fetch:
         """Return the request for one share of one node."""
         index, node = pair
         self.tried[pair] = self.tried.get(pair, 0) + 1
-        self.waiting.add(pair)
+        self.waiting[pair] = None
         request = messages.Fetch((ShareKey(self.source.stripe, index),))
         return Send(pair, node, request, into=(target,))
 
@@ -286,7 +286,7 @@ class _Fetch:
         pair = next((pair for pair in self.waiting if pair == event.tag), None)
         if pair is None:
             return None
-        self.waiting.discard(pair)
+        del self.waiting[pair]
         index, node = pair
         if isinstance(event, Failed):
             self.ledger.errors[node] = event.error
