@@ -92,7 +92,7 @@ class _Uploads:
 
     uploads: Sequence[Upload] = ()
     folders: Sequence[str] = ()
-    error: DfsError | None = None
+    errors: Sequence[DfsError] = ()
 
 
 # --- Put ----------------------------------------------------------------------------------------------------
@@ -106,8 +106,9 @@ def put(context: Context, words: Sequence[str], options: PutOptions) -> None:
     uploads = [upload for each in planned for upload in each.uploads]
     folders = [folder for each in planned for folder in each.folders]
     _refuse_twice([upload.path for upload in uploads])
-    for error in filter(None, (each.error for each in planned)):
-        context.fail(error, _plain_failure("", error))
+    for each in planned:
+        for error in each.errors:
+            context.fail(error)
     if options.dry_run:
         for upload in uploads:
             _emit_plan(context, _local_name(upload), upload.path, upload.content.size)
@@ -129,10 +130,12 @@ def _planned(context: Context, words: Sequence[str], options: PutOptions) -> lis
     """Return what each argument stands for; local faults are found before anything is sent."""
     if options.to is not None:
         context.remote(options.to)  # a bad name is told first
+    if len(set(words)) < len(words):
+        raise ConfigError("a file is named twice", next_step="Name it once.")
     ambiguous = options.to is None and not options.recursive and len(words) > 1
     certain = words[:-1] if ambiguous else words
     contents = {word: _content(word, recursive=options.recursive) for word in certain}
-    hopeless = all(content.error is not None for content in contents.values())
+    hopeless = all(content.errors for content in contents.values())
     if hopeless and not (ambiguous and os.path.isfile(words[-1])):
         return list(contents.values())
     target = _put_target(context, words, options)
@@ -147,7 +150,7 @@ def _content(word: str, *, recursive: bool) -> _Uploads:
     try:
         return _Uploads([Upload(FileContent(word), "")])
     except DfsError as error:
-        return _Uploads(error=error)
+        return _Uploads(errors=[error])
 
 
 def _put_target(context: Context, words: Sequence[str], options: PutOptions) -> _Target | None:
@@ -178,7 +181,7 @@ def _is_folder(context: Context, path: str) -> bool:
 def _placed(word: str, content: _Uploads, target: _Target, options: PutOptions) -> _Uploads:
     """Give what an argument stands for its remote paths."""
     try:
-        if content.error is not None:
+        if content.errors:
             return content
         name = os.path.basename(os.path.abspath(word))
         if content.uploads:
@@ -187,18 +190,21 @@ def _placed(word: str, content: _Uploads, target: _Target, options: PutOptions) 
             word, target.path_of(name) if name or target.name else target.folder, options.exclude
         )
     except DfsError as error:
-        return _Uploads(error=error)
+        return _Uploads(errors=[error])
 
 
 def _placed_tree(root: str, prefix: str, exclude: Sequence[str]) -> _Uploads:
-    uploads, folders = [], [prefix] if prefix else []
+    uploads, folders, errors = [], [prefix] if prefix else [], []
     for local, relative, is_folder in tree(root, exclude):
-        path = canonical(join(prefix, relative))
-        if is_folder:
-            folders.append(path)
-        else:
-            uploads.append(Upload(FileContent(local), path))
-    return _Uploads(uploads, folders)
+        try:
+            path = canonical(join(prefix, relative))
+            if is_folder:
+                folders.append(path)
+            else:
+                uploads.append(Upload(FileContent(local), path))
+        except DfsError as error:
+            errors.append(error)
+    return _Uploads(uploads, folders, errors)
 
 
 def _refuse_twice(paths: Sequence[str]) -> None:
@@ -306,7 +312,7 @@ def _put_failure(name: str, error: DfsError, *, reason: bool) -> str:
 
 
 def _plain_failure(name: str, error: DfsError) -> str:
-    told = not name or error.what.startswith((f"{name} ", f"{name}:"))
+    told = error.what.startswith((f"{name} ", f"{name}:"))
     return error.line if told else f"{name}: {error.line}"
 
 

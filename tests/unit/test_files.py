@@ -95,10 +95,19 @@ def test_one_bad_name_does_not_stop_the_others(home: Any) -> None:
     assert "a" in stored(home)
 
 
+def test_one_bad_name_in_a_tree_does_not_stop_the_others(home: Any) -> None:
+    home.write("tree/a")
+    home.write("tree/new\nline")
+    home.dfs("put", "-r", "tree", status=2)
+    assert "control characters" in home.err
+    assert stored(home) == ["tree/a"]
+
+
 def test_two_files_of_one_name_are_refused(home: Any) -> None:
     home.write("one/f")
     home.write("two/f")
     home.dfs("put", "one/f", "two/f", status=2)
+    home.dfs("put", "one/f", "one/f", "x/", status=2)
     assert stored(home) == []
 
 
