@@ -148,29 +148,29 @@ def test_sighup_reads_the_users_again(tmp_path: Path, started: list[Started]) ->
     assert node.end()[0] == 0
 
 
-def test_the_service_manager_is_told(tmp_path: Path, started: list[Started]) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(10)
+def test_the_supervisor_is_told(tmp_path: Path, started: list[Started]) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(10)
         variables = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         node = Started(tmp_path, "serve", "--dir", "N1", "--port", "0", **variables)
         started.append(node)
-        assert manager.recv(100) == b"READY=1"
+        assert systemd.recv(100) == b"READY=1"
         assert node.end()[0] == 0
-        assert manager.recv(100) == b"STOPPING=1"
+        assert systemd.recv(100) == b"STOPPING=1"
 
 
 def test_an_abstract_place_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"dfs-test-{os.getpid()}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(f"\0{name}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(f"\0{name}")
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
         notify("READY=1")
-        assert select.select([manager], [], [], 5)[0]
-        assert manager.recv(100) == b"READY=1"
+        assert select.select([systemd], [], [], 5)[0]
+        assert systemd.recv(100) == b"READY=1"
 
 
-def test_a_service_manager_that_is_gone_is_a_warning(
+def test_a_supervisor_that_is_gone_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
