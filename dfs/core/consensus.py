@@ -166,6 +166,7 @@ class _Attempt:
 
     ``own``: it proposes what the change wants, as ``version``; no mere identity change. ``sent``: with which
     ballots so far. ``refusal``: what decide raised over a value that must be completed before it is true.
+    ``thorough``: all nodes are waited for, as more of them may exclude a value that cannot be rebuilt.
     """
 
     change: Change
@@ -180,6 +181,7 @@ class _Attempt:
     sent: list[_Sent] = field(factory=list)
     version: Version | None = None
     refusal: DfsError | None = None
+    thorough: bool = False
     outcome: Changed | DfsError | None = None
 
 
@@ -248,7 +250,7 @@ def _prepare(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operat
 
     def enough(_answers: Answers) -> bool:
         return all(
-            _promised(vault, group, attempt)
+            (_promised(vault, group, attempt) and not attempt.thorough)
             or len(group.nodes) - len(refused[attempt.change.key]) < group.quorum.read
             for attempt in attempts
         )
@@ -298,9 +300,9 @@ def _propose(vault: Vault, group: Group, attempt: _Attempt) -> Operation[None]:
         if attempt.proposal is not None:
             _seal(vault, attempt, attempt.proposal, claims)
         break
-    if attempt.sent and isinstance(
-        attempt.outcome, DfsError
-    ):  # what was sent may still be chosen, or may have been
+    if isinstance(attempt.outcome, IncompleteError) and not attempt.thorough:
+        attempt.outcome, attempt.thorough = None, True
+    if attempt.sent and isinstance(attempt.outcome, DfsError):  # what was sent may yet be chosen
         attempt.outcome = _gave_up(attempt, attempt.outcome.what)
 
 
