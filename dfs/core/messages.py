@@ -46,6 +46,8 @@ def _of(shape: Shape) -> Any:  # noqa: ANN401 - attrs fields are typed by their 
     return field(metadata={"shape": shape})
 
 
+REASON_SIZE_MAX: Final = 1024  # bytes of UTF-8: why a vault is read-only
+
 _COUNT = uint((1 << 32) - 1)
 _SIZE = uint()
 _DIRECTORY = raw(limits.DIRECTORY_ID_SIZE)
@@ -344,7 +346,7 @@ class StatusReply:
     state: VaultState = _of(lambda value: VaultState(uint(4)(value)))
     used_size: int = _of(_SIZE)
     free_size: int = _of(_SIZE)
-    read_only: str = _of(text(1024))
+    read_only: str = _of(text(REASON_SIZE_MAX))
 
 
 @frozen

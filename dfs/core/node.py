@@ -177,8 +177,9 @@ class VaultNode:
 
     def status(self, _request: messages.Status, _bulk: memoryview) -> Answer:
         """Say how the vault is."""
-        store, reason = self.store, self.store.read_only_reason or ""
-        return Answer(messages.StatusReply(self.state, store.used_size, store.free_size, reason[:1000]))
+        store, reason = self.store, (self.store.read_only_reason or "").encode("utf-8", "replace")
+        told = reason[: messages.REASON_SIZE_MAX].decode("utf-8", "ignore")  # cut between characters
+        return Answer(messages.StatusReply(self.state, store.used_size, store.free_size, told))
 
     # Registers
 

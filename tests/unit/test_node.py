@@ -1,151 +1,51 @@
-"""A vault's answer to every message, asked directly: the memory store, a clock to turn, no threads."""
+"""A vault's answer to every message but those about shares, asked directly."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
-from attrs import define, evolve, field
-from xxhash import xxh3_128_digest
+from attrs import evolve
 
-from dfs.core import limits, messages, node, register
-from dfs.core.env import RealFiles
+from dfs.core import messages
 from dfs.core.errors import (
     ConflictError,
-    CorruptShareError,
-    DfsError,
     RemoteProtocolError,
 )
-from dfs.core.interface import Store, StoreOptions, Transaction, VaultStore
-from dfs.core.messages import AcceptItem, AcceptResult, ConfirmItem, PrepareItem, Promise, RowState, ShareHead
-from dfs.core.node import Answer, VaultNode, Work, transact
-from dfs.core.roster import encode_roster, roster_digest
+from dfs.core.interface import Store
+from dfs.core.messages import AcceptItem, AcceptResult, PrepareItem, Promise, RowState
+from dfs.core.node import VaultNode
+from dfs.core.roster import encode_roster
 from dfs.core.types import (
     NO_BALLOT,
     Claim,
-    Geometry,
-    Node,
-    NodeId,
     Roster,
-    ShareKey,
     VaultState,
 )
 from dfs.core.wire import RosterDiffersError
-from dfs.plugins import memory_store
 from dfs.testing.stores import DIRECTORY, ballot, register_key, share_key
-
-T = TypeVar("T")
-
-NODES = tuple(Node(NodeId(bytes((i,)) * 16)) for i in range(1, 5))
-ROSTER = encode_roster(Roster(1, NODES, 4, 1))
-DIGEST = roster_digest(ROSTER)
-HERE = 1  # place of the node under test in the roster
-FILE, TOMBSTONE = b"\x01sealed", b"\x03gone"
-KEY = register_key(1)
-TAG = b"t" * 32
-
-
-class TestEnv:
-    __test__ = False
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-        self.nonce = 0
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def wall_s(self) -> float:
-        return 0.0
-
-    def random_bytes(self, size: int) -> bytes:
-        self.nonce += 1
-        return self.nonce.to_bytes(size, "big")
-
-
-@define
-class Direct:
-    """Commits at once; keeps what may come later until the next."""
-
-    store: VaultStore
-    kept: list[Work] = field(factory=list)
-    vault: VaultNode | None = None
-
-    def run(self, work: Callable[[Transaction], T]) -> T:
-        works, self.kept = [*self.kept, work], []
-        results, mark = transact(self.store, works)
-        if self.vault is not None:
-            self.vault.advance(mark)
-        if isinstance(results[-1], DfsError):
-            raise results[-1]
-        return results[-1]  # type: ignore[return-value]
-
-    def later(self, work: Work) -> None:
-        self.kept.append(work)
-
-
-@define
-class Bench:
-    """A vault under test and the requests of a client."""
-
-    vault: VaultNode
-    env: TestEnv
-
-    def ask(self, request: messages.Request, bulk: bytes = b"") -> Answer:
-        return self.vault.answer(request, memoryview(bulk))
-
-    def reply(self, request: messages.Request, bulk: bytes = b"") -> Any:
-        return self.ask(request, bulk).reply
-
-    def active(self) -> "Bench":
-        self.ask(messages.Create(ROSTER))
-        self.ask(messages.Activate(DIGEST))
-        return self
-
-    def prepare(self, counter: int, key: Any = KEY) -> Promise:
-        answer = self.ask(messages.Prepare(DIGEST, (PrepareItem(key, ballot(counter)),)))
-        return messages.decode_promises(answer.bulk[0])[0]
-
-    def accept(self, *items: AcceptItem) -> AcceptResult:
-        result: AcceptResult = self.reply(
-            messages.Accept(DIGEST, len(items)), messages.encode_accepts(items)
-        ).results[0]
-        return result
-
-    def confirm(self, counter: int, *, safe: bool = True, durable: bool = True) -> tuple[bool, ...]:
-        item = ConfirmItem(KEY, ballot(counter), TAG, safe)
-        held: tuple[bool, ...] = self.reply(messages.Confirm(DIGEST, durable, (item,))).held
-        return held
-
-    def read(self, *, values: bool = True, shares: bool = False) -> RowState:
-        return messages.decode_states(self.ask(messages.Read(DIGEST, values, shares, (KEY,))).bulk[0])[0]
-
-    def keep(self, *keys: ShareKey, body: bytes = b"body!") -> None:
-        heads = tuple(ShareHead(key, len(body), xxh3_128_digest(body)) for key in keys)
-        self.ask(messages.Store(heads), body * len(keys))
-
-    def has(self, *keys: ShareKey) -> tuple[bool, ...]:
-        held: tuple[bool, ...] = self.reply(messages.Has(keys)).held
-        return held
+from tests.unit.node_bench import (
+    DIGEST,
+    FILE,
+    HERE,
+    KEY,
+    NODES,
+    ROSTER,
+    TAG,
+    TOMBSTONE,
+    Bench,
+    bench_of,
+    claim,
+    item,
+    mine,
+    opened_store,
+)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = memory_store.make(
-        StoreOptions(
-            directory=str(tmp_path), files=RealFiles(), env=TestEnv(), inline_size_max=64, reserve_size=0
-        )
-    )
-    yield opened
-    opened.close()
-
-
-def bench_of(store: Store) -> Bench:
-    vault_store = store.vault("ines", create=True)
-    commit, env = Direct(vault_store), TestEnv()
-    vault = VaultNode(NODES[HERE].node_id, 1, vault_store, commit, env)
-    commit.vault = vault
-    return Bench(vault, env)
+    with closing(opened_store(tmp_path)) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -156,31 +56,6 @@ def new(store: Store) -> Bench:
 @pytest.fixture
 def bench(new: Bench) -> Bench:
     return new.active()
-
-
-def claim(
-    number: int, *, nodes: Sequence[Sequence[int]] = ((0,), (HERE,), (2,), (3,)), size: int = 5
-) -> Claim:
-    return Claim(share_key(number).stripe, size, "rs@1", Geometry(2, len(nodes)), tuple(map(tuple, nodes)))
-
-
-def mine(number: int) -> ShareKey:
-    """The share of a stripe that this node should hold."""
-    return share_key(number, HERE)
-
-
-def item(
-    counter: int,
-    value: bytes = FILE,
-    claims: Sequence[Claim] = (),
-    *,
-    staged: bool = False,
-    lenient: bool = False,
-) -> AcceptItem:
-    encoded = b"".join(map(messages.encode_claim, claims))
-    claim_set = register.claim_set_digest(encoded)
-    digest = register.value_digest(value, claim_set)
-    return AcceptItem(KEY, ballot(counter), value, digest, claim_set, b"" if staged else encoded, lenient)
 
 
 # --- Vault life ---
@@ -219,6 +94,22 @@ def test_status_tells_what_is_used_and_why_it_is_read_only(
     monkeypatch.setattr(type(bench.vault.store), "read_only_reason", "the disk broke")
     assert bench.reply(messages.Status()).read_only == "the disk broke"
     assert bench.vault.login_reply().state is VaultState.READ_ONLY
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("ä" * 1000, "ä" * 512),
+        ("x" + "ä" * 1000, "x" + "ä" * 511),
+        ("x" * 2000, "x" * 1024),
+        ("disk \udcff broke", "disk ? broke"),
+    ],
+)
+def test_a_long_reason_is_cut_to_what_the_wire_takes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, reason: str, told: str
+) -> None:
+    monkeypatch.setattr(type(bench.vault.store), "read_only_reason", reason)
+    assert bench.reply(messages.Status()).read_only == told
 
 
 @pytest.mark.parametrize(
@@ -454,154 +345,6 @@ def test_nothing_but_a_confirmed_tombstone_is_forgotten(bench: Bench, case: str)
     forget(bench, 3 if case == "other ballot" else 4)
     assert bench.read() == before
     assert bench.vault.store.view(lambda view: view.floor(DIRECTORY)) == NO_BALLOT
-
-
-# --- Reading and listing ---
-
-
-def test_absence_is_an_answer(bench: Bench) -> None:
-    assert bench.read() == RowState()
-
-
-def test_small_shares_come_with_their_row(bench: Bench) -> None:
-    bench.keep(mine(1))
-    bench.accept(item(1, claims=[claim(1)]))
-    assert bench.read().shares == ()
-    (share,) = bench.read(shares=True).shares
-    assert (share.key, share.body, share.checksum) == (mine(1), b"body!", xxh3_128_digest(b"body!"))
-
-
-def test_large_shares_stay_even_if_the_claim_calls_them_small(bench: Bench) -> None:
-    bench.keep(mine(1), body=bytes(limits.SHARE_INLINE_SIZE_MAX + 1))
-    bench.accept(item(1, claims=[claim(1)]))
-    assert bench.read(shares=True).shares == ()
-    bench.accept(item(2, claims=[claim(1, size=limits.SHARE_INLINE_SIZE_MAX + 1)]))
-    assert bench.read(shares=True).shares == ()
-
-
-def test_a_corrupt_small_share_is_left_out(bench: Bench) -> None:
-    bench.keep(mine(1))
-    bench.accept(item(1, claims=[claim(1)]))
-    bench.vault.store.transact(lambda transaction: transaction.mark_corrupt(mine(1)))
-    state = bench.read(shares=True)
-    assert state.shares == ()
-    assert state.row is not None
-    assert state.row.corrupt_count == 1
-
-
-def test_a_reply_stops_growing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node, "REPLY_ROWS_SIZE_MAX", 10)
-    rows = [register_key(i) for i in range(4)]
-    bench.accept(*(evolve(item(1), key=key) for key in rows))
-    answer = bench.ask(messages.List(DIGEST, DIRECTORY, b"", 100, True))
-    assert [name for name, _ in messages.decode_listed(answer.bulk[0])] == [rows[0].name, rows[1].name]
-    assert answer.reply == messages.ListReply(2, True, NO_BALLOT)
-
-
-def test_values_are_always_told_and_shares_while_there_is_room(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench.keep(mine(1))
-    bench.accept(item(1, claims=[claim(1)]))
-    assert bench.read(shares=True).shares
-    monkeypatch.setattr(node, "REPLY_ROWS_SIZE_MAX", 1)
-    state = bench.read(shares=True)
-    assert state.shares == ()
-    assert state.row is not None
-    assert state.row.value
-
-
-def test_a_directory_is_listed_page_by_page(bench: Bench) -> None:
-    rows = [register_key(i) for i in range(3)]
-    bench.accept(*(evolve(item(1), key=key) for key in rows))
-
-    def page(after: bytes, count_max: int) -> tuple[list[bytes], bool]:
-        answer = bench.ask(messages.List(DIGEST, DIRECTORY, after, count_max, False))
-        listed = messages.decode_listed(answer.bulk[0])
-        assert all(state.row is not None and state.row.value == b"" for _, state in listed)
-        assert isinstance(answer.reply, messages.ListReply)
-        return [name for name, _ in listed], answer.reply.more
-
-    assert page(b"", 2) == ([rows[0].name, rows[1].name], True)
-    assert page(rows[1].name, 2) == ([rows[2].name], False)
-    assert page(b"", 0) == ([rows[0].name], True)
-
-
-# --- Shares ---
-
-
-def test_shares_kept_can_be_fetched(bench: Bench) -> None:
-    bench.keep(mine(1), mine(2))
-    answer = bench.ask(messages.Fetch((mine(2), mine(3), mine(1))))
-    assert isinstance(answer.reply, messages.FetchReply)
-    statuses = [result.status for result in answer.reply.results]
-    assert statuses == [messages.FOUND, messages.ABSENT, messages.FOUND]
-    assert [share.size for share in answer.shares] == [5, 5]
-    for share in answer.shares:
-        share.close()
-
-
-def test_a_corrupt_share_is_neither_found_nor_absent(bench: Bench) -> None:
-    bench.keep(mine(1))
-    bench.vault.store.transact(lambda transaction: transaction.mark_corrupt(mine(1)))
-    answer = bench.ask(messages.Fetch((mine(1),)))
-    assert answer.reply == messages.FetchReply((messages.FetchResult(messages.CORRUPT, 0, b""),))
-    assert bench.has(mine(1)) == (False,)
-
-
-def test_a_fetch_larger_than_a_frame_is_refused_and_leaves_nothing_open(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Slice:
-        size = limits.SHARE_SIZE_MAX
-        checksum = bytes(16)
-        closed = False
-
-        def close(self) -> None:
-            self.closed = True
-
-    slices = [Slice(), Slice()]
-    opened = iter(slices)
-    monkeypatch.setattr(type(bench.vault.store), "share", lambda *_: next(opened))
-    with pytest.raises(RemoteProtocolError):
-        bench.ask(messages.Fetch((mine(1), mine(2))))
-    assert all(opened_slice.closed for opened_slice in slices)
-
-
-def test_damaged_or_ill_described_shares_are_not_kept(bench: Bench) -> None:
-    head = ShareHead(mine(1), 4, xxh3_128_digest(b"body"))
-    with pytest.raises(CorruptShareError):
-        bench.ask(messages.Store((head,)), b"bodY")
-    for bulk in (b"bod", b"body!"):
-        with pytest.raises(RemoteProtocolError):
-            bench.ask(messages.Store((head,)), bulk)
-    assert bench.has(mine(1)) == (False,)
-
-
-def test_shares_live_while_pinned_or_claimed(bench: Bench) -> None:
-    bench.keep(mine(1), mine(2), mine(3))
-    bench.accept(item(1, claims=[claim(1)]))
-    bench.env.now_s += limits.PIN_LEASE_S - 1
-    assert bench.has(mine(2)) == (True,), "asking is pinning"
-    bench.env.now_s += 2
-    bench.confirm(1)
-    assert not bench.vault.tidy()
-    assert bench.has(mine(1), mine(2), mine(3)) == (True, True, False)
-
-
-def test_tidying_goes_on_while_there_is_more_and_rests_until_something_changes(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(node, "COLLECT_COUNT", 2)
-    bench.keep(*(mine(i) for i in range(3)))
-    bench.env.now_s += limits.PIN_LEASE_S + 1
-    assert bench.vault.tidy()
-    assert not bench.vault.tidy()
-    mark = bench.vault.mark
-    assert not bench.vault.tidy()
-    assert bench.vault.mark == mark, "at rest it commits nothing"
-    bench.confirm(1)
-    assert bench.vault.collectable
 
 
 # --- Commits ---
