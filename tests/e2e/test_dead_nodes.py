@@ -107,7 +107,7 @@ def test_a_returning_node_is_used_by_the_running_client(cluster: Any) -> None:
         assert client.stdout is not None
         client.stdin.write(line + "\n")
         client.stdin.flush()
-        return client.stdout.readline()
+        return str(client.stdout.readline())
 
     assert say("PUT back.bin").startswith("File send.")
     cluster.nodes[3].kill()
