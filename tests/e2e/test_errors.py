@@ -65,7 +65,7 @@ def test_confs(cluster: Any) -> None:
     _one_line(_run(cluster, "--conf", str(cluster.folder / "none.conf"), "ls"), 2, "none.conf")
     _one_line(_run(cluster, "ls"), 2, "DFS-E203")
     _one_line(_run(cluster, "--conf", good, "--cipher", "foxglove", "put", good), 2, "foxglove", "DFS-E501")
-    _one_line(_run(cluster, "--conf", good, "--geometry", "9 of 4", "put", good), 2, "9 of 4")
+    _one_line(_run(cluster, "--conf", good, "--geometry", "9 of 4", "put", good), 2, "--geometry", "9 shares")
     _one_line(_run(cluster, "--conf", good, "lst"), 2, "ls")
 
 
