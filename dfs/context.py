@@ -236,12 +236,12 @@ class Context:
         return canonical(rest if colon and cluster in {DEFAULT_CLUSTER, self.conf().cluster} else path)
 
     def login_key(self, user: str) -> bytes:
-        """Return the public login key of a user, from the conf's ways to a password or a prompt."""
+        """Return the public login key of a new user: a password of the conf, or asked for twice."""
         from attrs import evolve
 
-        from dfs.core.credentials import LoginSecret
+        from dfs.core.credentials import LoginSecret, ask_new_password
 
-        return LoginSecret(evolve(self._conf_if_any(), user=user), user)().public_key
+        return LoginSecret(evolve(self._conf_if_any(), user=user), user, ask_new_password)().public_key
 
     def _conf_if_any(self) -> "ClientConf":
         from dfs.core.settings import ClientConf

@@ -62,7 +62,8 @@ def _from_command(command: tuple[str, ...]) -> bytes:
     return _first_line(ended.stdout)
 
 
-def _from_terminal(user: str) -> bytes:
+def ask_password(user: str) -> bytes:
+    """Ask for a password on the terminal. Raises: NoPasswordError: there is no terminal."""
     import getpass
 
     try:
@@ -71,6 +72,18 @@ def _from_terminal(user: str) -> bytes:
     except OSError:
         raise NoPasswordError(f"no password for {user} and no terminal to ask on") from None
     return getpass.getpass(f"Password of {user}: ").encode()
+
+
+def ask_new_password(user: str) -> bytes:
+    """Ask twice for a password that is new. Raises: NoPasswordError: no terminal, empty, or they differ."""
+    import getpass
+
+    password = ask_password(user)
+    if not password:
+        raise NoPasswordError("an empty password protects nothing", next_step="Choose another one.")
+    if getpass.getpass("Once more: ").encode() != password:
+        raise NoPasswordError("the two passwords differ", next_step="Run it again.")
+    return password
 
 
 def key_file_secret(path: str) -> bytes:
@@ -90,7 +103,7 @@ def kdf_of(conf: ClientConf) -> KdfParameters:
     return KEY_FILE if conf.key_file else KdfParameters(conf.kdf_memory, conf.kdf_passes, conf.kdf_lanes)
 
 
-def password_of(conf: ClientConf, user: str, ask: Callable[[str], bytes] = _from_terminal) -> bytes:
+def password_of(conf: ClientConf, user: str, ask: Callable[[str], bytes] = ask_password) -> bytes:
     """Return the password of a conf's user, from the conf's source or the terminal.
 
     Raises:
@@ -106,13 +119,16 @@ def password_of(conf: ClientConf, user: str, ask: Callable[[str], bytes] = _from
 
 
 class LoginSecret:
-    """The login keys of a conf, derived on a thread while the client connects; call it to wait for them."""
+    """The login keys of a conf, derived on a thread while the client connects; call it to wait for them.
 
-    def __init__(self, conf: ClientConf, user: str) -> None:
+    ``ask``: what gets a password that the conf has no source for.
+    """
+
+    def __init__(self, conf: ClientConf, user: str, ask: Callable[[str], bytes] = ask_password) -> None:
         self._derived = threading.Event()
         self._keys: LoginKeys | None = None
         self._error: DfsError | None = None
-        material = key_file_secret(conf.key_file) if conf.key_file else password_of(conf, user)
+        material = key_file_secret(conf.key_file) if conf.key_file else password_of(conf, user, ask)
         realm, kdf = conf.realm, kdf_of(conf)
 
         def derive() -> None:
