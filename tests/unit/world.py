@@ -38,6 +38,7 @@ from dfs.core.link import Trust
 from dfs.core.node import Answer, VaultNode, Work as Commission, transact
 from dfs.core.pipeline import Stages
 from dfs.core.quorum import default_tolerance
+from dfs.core.registry import Registry
 from dfs.core.roster import encode_roster, roster_digest
 from dfs.core.settings import ClientConf
 from dfs.core.transfer import Vault
@@ -182,7 +183,8 @@ class World:
         self.roster = Roster(1, nodes, min(node_count, limits.GROUP_SIZE_MAX), default_tolerance(node_count))
         self.servers = [Server(node.node_id, self.env) for node in nodes]
         self.by_id: Mapping[NodeId, Server] = {server.node_id: server for server in self.servers}
-        self.plugins = Plugins(_client_options(self.env))
+        self.registry = make_registry(ClientConf())
+        self.plugins = Plugins(_client_options(self.env, self.registry))
         if active:
             for server in self.servers:
                 server.answer(messages.Create(encode_roster(self.roster)), b"")
@@ -210,10 +212,9 @@ class World:
 
     def stages(self, code: str = "", placement: str = "") -> Stages:
         """The stages of new files, k = n / 2 of all nodes."""
-        recipe = self.plugins.recipe(Geometry(max(1, len(self.servers) // 2), self.roster.group_size))
-        if code:
-            geometry = Geometry(len(self.servers), len(self.servers)) if code == "split" else recipe.geometry
-            recipe = evolve(recipe, code=f"dfs:{code}@1", geometry=geometry)
+        fit = self.registry.get("dfs_codes", code or RECIPE["code"]).plugin.fit
+        recipe = self.plugins.recipe(fit(Geometry(max(1, len(self.servers) // 2), self.roster.group_size)))
+        recipe = evolve(recipe, code=f"dfs:{code}@1") if code else recipe
         return self.plugins.stages(evolve(recipe, placement=f"dfs:{placement}@1") if placement else recipe)
 
     # Operations
@@ -342,7 +343,7 @@ def _timed_out(tag: Tag) -> Failed:
     return Failed(tag, TimedOutError("does not answer"))
 
 
-def _client_options(env: Env) -> ClientOptions:
+def _client_options(env: Env, registry: Registry) -> ClientOptions:
     return ClientOptions(
         places=(),
         realm="orchard",
@@ -351,7 +352,7 @@ def _client_options(env: Env) -> ClientOptions:
         secret=lambda: login_keys(b"i" * 32),
         trust=Trust({}, first_use=True, learn=lambda _address, _digest: None),
         env=env,
-        registry=make_registry(ClientConf()),
+        registry=registry,
         version="0",
         recipe=RECIPE,
     )
