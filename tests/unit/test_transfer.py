@@ -23,6 +23,7 @@ from dfs.core.types import (
     NodeId,
     Plain,
     ShareKey,
+    StripeId,
     Version,
 )
 from dfs.plugins.memory_store import Body, BodySlice
