@@ -12,7 +12,7 @@ from typing import Generic, TypeAlias, TypeVar
 from attrs import define, evolve, field, frozen
 
 from dfs.core import limits, messages
-from dfs.core.errors import DfsError, LocalProtocolError
+from dfs.core.errors import DfsError
 from dfs.core.interface import Buffer
 from dfs.core.types import NodeId
 
@@ -235,8 +235,8 @@ class _Crew(Generic[T, S]):
         return effects
 
     def take(self, event: Event) -> Effects:
-        """Hand an event to its job."""
-        index, tag = _split(event.tag)
+        """Hand an event to its job; one that was yielded before the jobs began is nobody's."""
+        index, tag = event.tag if isinstance(event.tag, tuple) else (-1, event.tag)
         return self._advance(index, evolve(event, tag=tag)) + self.fill() if index in self.running else ()
 
     def _advance(self, index: int, event: Event | None) -> Effects:
@@ -267,12 +267,6 @@ def _wait_for(unanswered: dict[Tag, Send | Work]) -> Operation[None]:
         event = yield effects
         effects = ()
         unanswered.pop(event.tag, None)
-
-
-def _split(tag: Tag) -> tuple[int, Tag]:
-    if not isinstance(tag, tuple):
-        raise LocalProtocolError("an event without the tag of its job")
-    return tag
 
 
 def together(operations: Sequence[Operation[T]], count_max: int = 0) -> Operation[list[T]]:

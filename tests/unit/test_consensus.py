@@ -155,17 +155,12 @@ def test_the_entry_remembers_what_it_replaced(world: World) -> None:
 
 
 def test_a_full_node_is_told_apart_from_a_silent_one(world: World) -> None:
-    def full(request: messages.Request, answer: Answer) -> Answer:
-        if isinstance(request, messages.Accept):
-            raise DiskFullError("no room")
-        return answer
-
     for server in world.servers:
-        server.tamper = full
+        server.refuses[messages.Accept] = DiskFullError("no room")
     with pytest.raises(DiskFullError, match=r"letter: .*no room"):
         world.run(write(world, b"one"))
     world.servers[0].up = False
-    world.servers[1].tamper = None
+    world.servers[1].refuses.clear()
     with pytest.raises(UnknownOutcomeError):
         world.run(write(world, b"one"))
 

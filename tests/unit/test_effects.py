@@ -26,7 +26,7 @@ from dfs.core.effects import (
     together,
     work,
 )
-from dfs.core.errors import DfsError, LocalProtocolError, RemoteProtocolError, TimedOutError
+from dfs.core.errors import DfsError, RemoteProtocolError, TimedOutError
 from dfs.core.types import NodeId
 
 NODES = [NodeId(bytes((index,)) * 16) for index in range(4)]
@@ -229,7 +229,8 @@ def test_dropped_requests_are_not_waited_for() -> None:
         drive.send(Done((0, "sleep")))
 
 
-def test_an_event_without_a_job_is_our_own_fault() -> None:
+def test_events_from_before_the_jobs_are_passed_over() -> None:
     drive = Drive(together([sleep(1.0)]))
-    with pytest.raises(LocalProtocolError):
-        drive.send(Done("sleep"))
+    assert drive.send(Done("sleep")) == ()
+    assert drive.send(Done((7, "sleep"))) == ()
+    assert drive.end(Done((0, "sleep"))) == [None]

@@ -98,13 +98,17 @@ class Commits:
 
 
 class Server:
-    """One node: its store, and whether it answers. ``tamper`` changes what it says."""
+    """One node: its store, and whether it answers.
+
+    ``tamper`` changes what it says; ``refuses``: what it does not do, and the error it tells instead.
+    """
 
     def __init__(self, node_id: NodeId, env: Env) -> None:
         self.node_id: Final = node_id
         self.up = True
         self.frozen = False
         self.tamper: Tamper | None = None
+        self.refuses: dict[type[messages.Request], DfsError] = {}
         self.requests: list[messages.Request] = []
         self._env: Final = env
         options = StoreOptions(
@@ -136,6 +140,8 @@ class Server:
 
     def answer(self, request: messages.Request, bulk: bytes) -> Answer:
         self.requests.append(request)
+        if type(request) in self.refuses:
+            raise self.refuses[type(request)]
         answer = self.vault.answer(request, memoryview(bulk))
         return self.tamper(request, answer) if self.tamper is not None else answer
 
