@@ -15,8 +15,8 @@ from dfs.core import limits, messages
 from dfs.core.auth import sign_login
 from dfs.core.effects import Event, Failed, Reply, Send
 from dfs.core.errors import (
-    AuthError,
     DfsError,
+    LocalProtocolError,
     PeerIdentityError,
     ProtocolError,
     RealmError,
@@ -159,8 +159,7 @@ class Link:
             if down is None and not self._closed:
                 self._queue.append(job)
                 if self._idle < len(self._queue) and self._threads < self._connection_count_max:
-                    self._threads += 1
-                    threading.Thread(target=self._run, name=f"link {self.name}", daemon=True).start()
+                    self._start()
                 self._lock.notify()
                 return job
         post(job, Failed(send.tag, down or UnreachableError("closed")))
@@ -193,12 +192,22 @@ class Link:
 
     # Threads
 
+    def _start(self) -> None:
+        threading.Thread(target=self._run, name=f"link {self.name}", daemon=True).start()
+        self._threads += 1
+
     def _run(self) -> None:
         connection: _Connection | None = None
-        while (job := self._next()) is not None:
-            connection = self._serve(job, connection)
-        if connection is not None:
-            self._drop(connection)
+        try:
+            while (job := self._next()) is not None:
+                connection = self._serve(job, connection)
+            if connection is not None:
+                self._drop(connection)
+        finally:
+            with self._lock:
+                self._threads -= 1
+                if self._queue:  # this thread ended early, by a bug: somebody must answer the rest
+                    self._start()
 
     def _next(self) -> Job | None:
         with self._lock:
@@ -206,7 +215,6 @@ class Link:
             try:
                 while not self._queue:
                     if self._closed:
-                        self._threads -= 1
                         return None
                     self._lock.wait()
                 return self._queue.popleft()
@@ -215,32 +223,35 @@ class Link:
 
     def _serve(self, job: Job, connection: _Connection | None) -> _Connection | None:
         """Answer one job and return the connection to go on with."""
-        event: Event
+        event: Event | None = None
         fresh = connection is None
-        while True:
-            try:
-                if connection is None:
-                    if (down := self.down) is not None:  # found out since this was queued
-                        raise down
-                    connection = self._connect(job)
-                event = self._exchange(job, connection)
-                break
-            except (UnreachableError, TimedOutError, ProtocolError) as error:
+        try:
+            while event is None:
+                try:
+                    if connection is None:
+                        if (down := self.down) is not None:  # found out since this was queued
+                            raise down
+                        connection = self._connect(job)
+                    event = self._exchange(job, connection)
+                except (UnreachableError, TimedOutError, ProtocolError) as error:
+                    if connection is not None:
+                        self._drop(connection)
+                        connection = None
+                        if not fresh and isinstance(error, UnreachableError) and not job.cut:
+                            fresh = True  # an idle connection the node had closed: once more on a new one
+                            continue
+                    event = Failed(job.send.tag, self._failure(job, error))
+                except DfsError as error:
+                    if connection is None:  # not let in: no second try within this command
+                        self._failure(job, error)
+                    event = Failed(job.send.tag, error)
+        finally:
+            if event is None:  # a bug ends this thread, but nobody may wait for ever
                 if connection is not None:
                     self._drop(connection)
-                    connection = None
-                    if not fresh and isinstance(error, UnreachableError) and not job.cut:
-                        fresh = True  # an idle connection the node had closed: once more on a new one
-                        continue
-                event = Failed(job.send.tag, self._failure(job, error))
-                break
-            except DfsError as error:
-                if connection is None:  # not let in: no second try within this command
-                    self._failure(job, error)
-                event = Failed(job.send.tag, error)
-                break
-        job.stream = None
-        job.post(job, event)
+                event = Failed(job.send.tag, LocalProtocolError(f"{self.label}: a request ended unforeseen"))
+            job.stream = None
+            job.post(job, event)
         return connection
 
     def _failure(self, job: Job, error: DfsError) -> DfsError:
@@ -274,11 +285,12 @@ class Link:
         if job is not None:
             job.stream = stream
         connection = _Connection(stream, Session())
+        if closed:
+            self._drop(connection)
+            raise UnreachableError("closed")
         try:
-            if closed:
-                raise UnreachableError("closed")
             self._greet(job, connection)
-        except DfsError:
+        except BaseException:
             self._drop(connection)
             raise
         return connection
@@ -428,17 +440,24 @@ class Link:
             threading.Thread(target=self._probe, name=f"probe {self.name}", daemon=True).start()
 
     def _probe(self) -> None:
-        while not self._stop_probe.wait(limits.PROBE_INTERVAL_S):
-            try:
-                self._drop(self._connect(None))
-            except (TimedOutError, UnreachableError, ProtocolError):
-                continue
-            except (AuthError, PeerIdentityError, RealmError):
-                pass  # it answers; the next request tells what is wrong
+        back = False
+        try:
+            while not back and not self._stop_probe.wait(limits.PROBE_INTERVAL_S):
+                back = self._is_back()
+        finally:
             with self._lock:
-                self._away = None
                 self._probing = False
-                return
+                if back:
+                    self._away = None
+
+    def _is_back(self) -> bool:
+        try:
+            self._drop(self._connect(None))
+        except (TimedOutError, UnreachableError, ProtocolError):
+            return False
+        except DfsError:
+            return True  # it answers; the next request tells what is wrong
+        return True
 
 
 def labels(links: Mapping[NodeId, Link]) -> dict[NodeId, str]:
