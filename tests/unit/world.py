@@ -290,7 +290,7 @@ class World:
         elif isinstance(effect, Sleep):
             self.later(effect.seconds, partial(self._post, running, effect, Done(effect.tag)))
         else:
-            self.later(0.0, partial(self._work, running, effect))
+            self.later(self.random.random() ** 8, partial(self._work, running, effect))  # few take long
 
     def _post(self, running: Running[Any], source: object, event: Event) -> None:
         if running.ended is None and running.waiting.get(event.tag) is source:
