@@ -309,7 +309,7 @@ def get(context: Context, /, *, paths: tuple[str, ...], **flags: Any) -> None:  
 @click.pass_obj
 def ls(context: Context, *, path: str, long: bool, recursive: bool) -> None:
     """List a folder."""
-    from dfs.files import ls as run
+    from dfs.listing import ls as run
 
     run(context, path, long=long, recursive=recursive)
 

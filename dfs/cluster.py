@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, TypeVar
 
 from attrs import frozen
 
 import dfs
-from dfs.core import folders, getting, limits, putting
+from dfs.core import folders, limits
 from dfs.core.classic import NodeAddress
 from dfs.core.client import Client, ClientOptions, Opened, Place
 from dfs.core.credentials import KnownNodes, LoginSecret, kdf_of
@@ -22,17 +22,18 @@ from dfs.core.effects import Operation
 from dfs.core.env import RealEnv
 from dfs.core.errors import ConfigError, DfsError, NodeError, PeerIdentityError, ProtocolError
 from dfs.core.folders import Listed
-from dfs.core.getting import GetItem, Got, Sink
 from dfs.core.interface import NodeCertificate, Transport, TransportOptions
 from dfs.core.link import Link, Trust
-from dfs.core.local import FileContent, FileSink, StreamSink, content_of
 from dfs.core.paths import canonical
 from dfs.core.places import load_conf as load_conf, state_folder, system_user
-from dfs.core.putting import Content, Making, Put, PutItem
 from dfs.core.registry import Registry
 from dfs.core.settings import ClientConf, Conf
 from dfs.core.types import Entry, EntryKind, NodeId, Outcome, Version
 from dfs.plugins import BUILTIN
+
+if TYPE_CHECKING:  # what only put and get need is imported there: a listing is quicker without
+    from dfs.core.getting import Got, Sink
+    from dfs.core.putting import Content, Making, Put
 
 T = TypeVar("T")
 BATCH_COUNT: Final = 400  # files stored or fetched by one operation
@@ -67,7 +68,7 @@ class NodeTraffic:
 class Upload:
     """A file to store: its content and remote path."""
 
-    content: Content
+    content: "Content"
     path: str
 
 
@@ -244,7 +245,7 @@ class Cluster:
         if_absent: bool = False,
         allow_degraded: bool = False,
         progress: Progress = _ignore,
-    ) -> list[Put]:
+    ) -> "list[Put]":
         """Store files; folders on the way are made.
 
         What stops one batch is the error of it and of all that follow.
@@ -252,11 +253,13 @@ class Cluster:
         Raises:
             ConfigError: new files cannot be made as the conf says.
         """
+        from dfs.core import putting
+
         making = self._made(allow_degraded=allow_degraded, progress=progress)
         outcomes: list[Put] = []
         for batch in _batches(uploads):
             items = [
-                PutItem(canonical(upload.path), upload.content, self._fresh(), if_version, if_absent)
+                putting.PutItem(canonical(upload.path), upload.content, self._fresh(), if_version, if_absent)
                 for upload in batch
             ]
             try:
@@ -279,6 +282,8 @@ class Cluster:
         progress: Progress = _ignore,
     ) -> Outcome:
         """Store one file from a local path or an open binary stream. Raises: DfsError."""
+        from dfs.core.local import FileContent, content_of
+
         content: Content
         if isinstance(source, str):
             content = FileContent(source)
@@ -297,15 +302,17 @@ class Cluster:
 
     def get_files(
         self, downloads: Sequence[Download], *, progress: Progress = _ignore
-    ) -> list[Got | DfsError]:
+    ) -> "list[Got | DfsError]":
         """Fetch files; each appears at its place only whole and verified.
 
         What stops one batch is the error of it and of all that follow.
         """
+        from dfs.core import getting
+
         results: list[Got | DfsError] = []
         for first in range(0, len(downloads), BATCH_COUNT):
             items = [
-                GetItem(canonical(download.path), partial(_file_sink, download))
+                getting.GetItem(canonical(download.path), partial(_file_sink, download))
                 for download in downloads[first : first + BATCH_COUNT]
             ]
             try:
@@ -318,13 +325,15 @@ class Cluster:
 
     def get(
         self, path: str, target: str | BinaryIO, *, clobber: bool = True, progress: Progress = _ignore
-    ) -> Got:
+    ) -> "Got":
         """Fetch one file to a local path or into an open binary stream. Raises: DfsError."""
+        from dfs.core import getting
+
         slots = self._client.slots()
         if isinstance(target, str):
-            item = GetItem(canonical(path), partial(_file_sink, Download(path, target, clobber)))
+            item = getting.GetItem(canonical(path), partial(_file_sink, Download(path, target, clobber)))
         else:
-            item = GetItem(canonical(path), partial(_stream_sink, target))
+            item = getting.GetItem(canonical(path), partial(_stream_sink, target))
             slots = slots[:1]  # one slot: the chunks come in order
         (got,) = self._client.run(getting.get_files(self._vault, [item], slots, progress))
         if isinstance(got, DfsError):
@@ -414,8 +423,10 @@ class Cluster:
     def _fresh(self) -> Version:
         return Version(os.urandom(limits.OPERATION_ID_SIZE))
 
-    def _made(self, *, allow_degraded: bool, progress: Callable[[int], object]) -> Making:
+    def _made(self, *, allow_degraded: bool, progress: Callable[[int], object]) -> "Making":
         stages = self._client.stages(self._vault)
+        from dfs.core.putting import Making
+
         return Making(stages, self._client.plugins.chunker(), self._client.slots(), allow_degraded, progress)
 
 
@@ -423,11 +434,15 @@ def _nothing() -> None:
     """Close nothing."""
 
 
-def _file_sink(download: Download, _entry: Entry) -> Sink:
+def _file_sink(download: Download, _entry: Entry) -> "Sink":
+    from dfs.core.local import FileSink
+
     return FileSink(download.local, clobber=download.clobber)
 
 
-def _stream_sink(target: BinaryIO, _entry: Entry) -> Sink:
+def _stream_sink(target: BinaryIO, _entry: Entry) -> "Sink":
+    from dfs.core.local import StreamSink
+
     return StreamSink(target)
 
 

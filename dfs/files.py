@@ -1,12 +1,11 @@
-"""`put`, `get` and `ls`: what their arguments mean, and what is said of each file."""
+"""`put` and `get`: what their arguments mean, and what is said of each file."""
 
 import os
 import stat
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -18,36 +17,30 @@ from dfs.core.errors import (
     ConflictError,
     DfsError,
     IncompleteError,
-    IntegrityError,
     NotFoundError,
     QuorumError,
     UnknownOutcomeError,
 )
-from dfs.core.folders import Health, Listed
 from dfs.core.getting import Got
 from dfs.core.local import FileContent, LocalError, content_of, excluded, tree
-from dfs.core.paths import ancestors, canonical, join, name_of, parent_of, printable
+from dfs.core.paths import ancestors, canonical, join, name_of, parent_of, printable, relative_to
 from dfs.core.types import EntryKind, Outcome, Version
 from dfs.output import DEGRADED, OK, error_record
 from dfs.texts import (
     FILE_UNKNOWN,
-    FOLDER_UNKNOWN,
-    STALE,
+    STALE_LINE,
     count_text,
     degraded_line,
     detail,
     got_detail,
     label_name,
-    listed_name,
     listing,
-    long_rows,
 )
 
 if TYPE_CHECKING:
     from dfs.cluster import Cluster
 
 STREAM: Final = "-"
-STALE_LINE: Final = f"{STALE}, too few nodes answer to be sure  (DFS-E304)"
 PLAIN_FAILURES: Final = frozenset({2, 4, 9})  # exit codes of errors that say themselves which file and what
 
 
@@ -421,7 +414,7 @@ def _wanted_tree(context: Context, path: str, base: str | None, options: GetOpti
         _make_folder_below(top, prefix)
     downloads = []
     for item in context.cluster().walk(path):
-        relative = _relative(item.entry.path, path)
+        relative = relative_to(item.entry.path, path)
         if any(excluded(part, options.exclude) for part in [*ancestors(relative), relative]):
             continue
         below = join(prefix, relative)
@@ -430,18 +423,6 @@ def _wanted_tree(context: Context, path: str, base: str | None, options: GetOpti
         elif not options.dry_run:
             _make_folder_below(top, below)
     return downloads
-
-
-def _relative(path: str, folder: str) -> str:
-    """Return a path below a folder. Raises: IntegrityError: it is not, or would climb out of it."""
-    prefix = f"{folder}/" if folder else ""
-    try:
-        below = canonical(path) == path and path.startswith(prefix)
-    except ConfigError:
-        below = False
-    if not below:
-        raise IntegrityError(f"{printable(path)} is listed in {printable(folder)}/ but does not belong there")
-    return path.removeprefix(prefix)
 
 
 def _make_folder_below(top: str, relative: str) -> None:
@@ -526,59 +507,3 @@ def _get_failure(path: str, error: DfsError) -> str:
     if isinstance(error, NotFoundError) and error.what.endswith("does not exist"):
         return f"{name}: {FILE_UNKNOWN} {error.kept} {error.next_step}  ({error.code})"
     return _plain_failure(name, error)
-
-
-# --- List ---------------------------------------------------------------------------------------------------
-
-
-def ls(context: Context, word: str, *, long: bool, recursive: bool) -> None:
-    """Print the names in a folder, or everything below it, or one file."""
-    path = context.remote(word)
-    cluster = context.cluster()
-    try:
-        listed = cluster.walk(path) if recursive else cluster.ls(path)
-    except ConflictError:
-        listed, path = [cluster.stat(path)], parent_of(path)
-    except NotFoundError as error:
-        text = f"{printable(path)}: {FOLDER_UNKNOWN} {error.kept} {error.next_step}  ({error.code})"
-        context.fail(error, text)
-        return
-    rows = long_rows(listed, cluster.nodes) if long else []
-    for row in rows:
-        context.output.result(row)
-    for item in listed:
-        shown = listed_name(item, _relative(item.entry.path, path))
-        context.emit("entries", _listed_record(item), "" if long else shown)
-    _judge(context, listed)
-
-
-def _listed_record(item: Listed) -> Mapping[str, object]:
-    entry = item.entry
-    modified = datetime.fromtimestamp(entry.mtime_ns / 1e9, UTC).isoformat(timespec="seconds")
-    recipe = entry.manifest.recipe if entry.manifest is not None else None
-    is_file = entry.kind is EntryKind.FILE
-    return {
-        "path": entry.path,
-        "kind": "file" if is_file else "folder",
-        "size": entry.size,
-        "stored_bytes": item.stored_size,
-        "modified": modified.replace("+00:00", "Z") if is_file else None,
-        "shares": item.node_count,
-        "total": item.node_total,
-        "needed": recipe.geometry.needed if recipe is not None else None,
-        "state": item.health.value,
-        "stale": item.stale,
-        "version": entry.version.hex(),
-    }
-
-
-def _judge(context: Context, listed: Sequence[Listed]) -> None:
-    """Say what the listing means for the exit code: nothing, unless --strict asks."""
-    if any(item.stale for item in listed):
-        context.degrade(STALE_LINE, strict=False)
-    if context.strict:
-        states = {item.health for item in listed}
-        if Health.INCOMPLETE in states:
-            context.end(IncompleteError.exit_code)
-        elif Health.DEGRADED in states:
-            context.end(DEGRADED)

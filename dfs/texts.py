@@ -30,6 +30,7 @@ INCOMPLETE_MARK: Final = " [incomplete]"
 
 SEALED: Final = "This vault was sealed with another password."
 STALE: Final = "degraded: may be stale"
+STALE_LINE: Final = f"{STALE}, too few nodes answer to be sure  (DFS-E304)"
 
 KIBI: Final = 1024
 SIZE_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")

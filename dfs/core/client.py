@@ -16,7 +16,6 @@ from dfs.core.errors import (
     LoginError,
     NotInitialisedError,
     PeerIdentityError,
-    PluginError,
     QuorumError,
     RealmError,
 )
@@ -381,7 +380,7 @@ class Client:
             self._refused(answers)
             or self._identity_lost(answers)
             or next(
-                (error for error in answers.errors.values() if isinstance(error, (RealmError, PluginError))),
+                (error for error in answers.errors.values() if isinstance(error, (RealmError, ConfigError))),
                 None,
             )
             or QuorumError(f"no node answers ({reasons})", reasons=by_address)

@@ -4,11 +4,9 @@ A password never comes from argv or the environment. Files with secrets must be 
 others.
 """
 
-import contextlib
 import os
 import re
 import stat
-import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -31,18 +29,22 @@ def secret_file(path: str) -> bytes:
         SecretFileError: others can read it, or it belongs to somebody else. ConfigError: it cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(path, "rb", buffering=0) as opened:
+            _check_private(path, os.fstat(opened.fileno()))
+            return opened.read(limits.CONF_SIZE_MAX) or b""
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as opened:
-        status = os.fstat(opened.fileno())
-        if os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise SecretFileError(f"{path} can be read by others", next_step=f"Run: chmod 600 {path}")
-        if os.name == "posix" and status.st_uid not in {os.geteuid(), 0}:
-            raise SecretFileError(
-                f"{path} belongs to another user", next_step="Make a copy that is yours, mode 0600."
-            )
-        return opened.read(limits.CONF_SIZE_MAX)
+
+
+def _check_private(path: str, status: os.stat_result) -> None:
+    if os.name != "posix":
+        return
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise SecretFileError(f"{path} can be read by others", next_step=f"Run: chmod 600 {path}")
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise SecretFileError(
+            f"{path} belongs to another user", next_step="Make a copy that is yours, mode 0600."
+        )
 
 
 def _first_line(output: bytes) -> bytes:
@@ -50,6 +52,8 @@ def _first_line(output: bytes) -> bytes:
 
 
 def _from_command(command: tuple[str, ...]) -> bytes:
+    import subprocess  # only for a password_command
+
     try:
         ended = subprocess.run(  # noqa: S603 - the user's own command, no shell
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=COMMAND_TIMEOUT_S, check=False
@@ -163,22 +167,32 @@ class KnownNodes:
         return self._path
 
     def load(self) -> dict[str, bytes]:
-        """Return address -> digest; lines that are none are passed over."""
-        known: dict[str, bytes] = {}
-        with contextlib.suppress(FileNotFoundError):
-            for line in self._path.read_text("utf-8").splitlines():
-                match = KNOWN_NODE.fullmatch(line)
-                if match is not None:
-                    known[match[1]] = bytes.fromhex(match[2])
-        return known
+        """Return address -> digest; lines that are none are passed over. Raises: ConfigError: unreadable."""
+        try:
+            text = self._path.read_text("utf-8", errors="replace")
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise ConfigError(f"{self._path}: {error.strerror}") from None
+        matches = [KNOWN_NODE.fullmatch(line) for line in text.splitlines()]
+        return {match[1]: bytes.fromhex(match[2]) for match in matches if match is not None}
 
     def learn(self, address: str, digest: bytes) -> None:
-        """Keep a certificate. Two clients may do so at once: each reads again and replaces the whole file."""
-        self._change(address, digest)
+        """Keep a certificate. Two clients may do so at once: each reads again and replaces the whole file.
+
+        Raises: ConfigError: it cannot be kept, so the node must not be believed.
+        """
+        self._keep(address, digest)
 
     def forget(self, address: str) -> None:
-        """Drop what is known of an address."""
-        self._change(address, None)
+        """Drop what is known of an address. Raises: ConfigError."""
+        self._keep(address, None)
+
+    def _keep(self, address: str, digest: bytes | None) -> None:
+        try:
+            self._change(address, digest)
+        except OSError as error:
+            raise ConfigError(f"certificates cannot be kept in {self._path}: {error.strerror}") from None
 
     def _change(self, address: str, digest: bytes | None) -> None:
         import fcntl

@@ -13,8 +13,7 @@ from attrs import define, evolve, field, frozen
 
 from dfs.core import limits, messages
 from dfs.core.errors import DfsError
-from dfs.core.interface import Buffer
-from dfs.core.types import NodeId
+from dfs.core.types import Buffer, NodeId
 
 T = TypeVar("T")
 S = TypeVar("S")

@@ -13,7 +13,7 @@ import msgpack
 
 from dfs.core import limits
 from dfs.core.errors import DfsError
-from dfs.core.interface import Buffer
+from dfs.core.types import Buffer
 
 Shape: TypeAlias = Callable[[object], Any]  # returns the value, or raises ShapeError
 

@@ -1,13 +1,12 @@
 """The real world: clocks, entropy and the file system behind `Env` and `Files`.
 
-The only importer of `time` and `secrets` in core. What only a node needs (sqlite3, ctypes, fcntl) is
-imported when it is first used, so that a client that merely reads a clock does not pay for it.
+The only importer of `time` in core beside the sockets of transports. What only a node needs (sqlite3, ctypes,
+fcntl) is imported when it is first used, so that a client that merely reads a clock does not pay for it.
 """
 
 import errno
 import functools
 import os
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -41,7 +40,7 @@ class RealEnv:
 
     def random_bytes(self, size: int) -> bytes:
         """``size`` bytes fit for keys."""
-        return secrets.token_bytes(size)
+        return os.urandom(size)
 
 
 @functools.cache

@@ -9,13 +9,14 @@ else escapes. A ``deadline_s`` is a value of the monotonic clock, not a duration
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import field, frozen
 from attrs.validators import and_, ge, instance_of, is_callable, le
 
 from dfs.core.types import (
     Ballot,
+    Buffer as Buffer,
     Claim,
     DirectoryId,
     Geometry,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     import click
 
 T = TypeVar("T")
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 # --- Transports ---------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from blake3 import blake3
 from dfs.core import encoding, limits
 from dfs.core.encoding import exactly, raw, record
 from dfs.core.errors import ConfigError, IntegrityError
-from dfs.core.interface import Buffer
 from dfs.core.types import (
     Ballot,
+    Buffer,
     ChunkId,
     DirectoryId,
     Geometry,

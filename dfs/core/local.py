@@ -5,6 +5,7 @@ links are never followed while writing.
 """
 
 import contextlib
+import errno
 import hashlib
 import mmap
 import os
@@ -13,13 +14,15 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from dfs.core import limits
 from dfs.core.errors import ConfigError, ConflictError, DfsError, NotFoundError
 from dfs.core.interface import Buffer
 from dfs.core.paths import printable
 from dfs.core.types import Entry
+
+LINKLESS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP})  # file systems without links
 
 
 class LocalError(ConfigError):
@@ -177,6 +180,7 @@ class FileSink:
 
     def __init__(self, path: str, *, clobber: bool = True, times: bool = True) -> None:
         self.path = path
+        self._clobber = clobber
         self._times = times
         try:
             there = os.lstat(path)
@@ -185,9 +189,7 @@ class FileSink:
         except OSError as error:
             raise LocalError(f"{printable(path)}: {error.strerror}") from None
         if there is not None and not clobber:
-            raise ConflictError(
-                f"{printable(path)} exists already", next_step="Leave out --no-clobber to replace it."
-            )
+            raise self._exists()
         if there is not None and not stat.S_ISREG(there.st_mode):
             raise ConflictError(
                 f"{printable(path)} is in the way: not a regular file", next_step="Move it away."
@@ -226,11 +228,29 @@ class FileSink:
             os.fchmod(self._descriptor, (entry.mode & 0o777) or 0o600)
             if self._times:
                 os.utime(self._descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
-            os.replace(self._temporary, self.path)
+            self._place()
         except OSError as error:
             raise LocalError(f"{printable(self.path)}: {error.strerror}") from None
         finally:
             self.abandon()
+
+    def _place(self) -> None:
+        if not self._clobber:
+            try:
+                os.link(self._temporary, self.path)  # never replaces what came there meanwhile
+            except FileExistsError:
+                raise self._exists() from None
+            except OSError as error:
+                if error.errno not in LINKLESS:
+                    raise
+            else:
+                return
+        os.replace(self._temporary, self.path)
+
+    def _exists(self) -> ConflictError:
+        return ConflictError(
+            f"{printable(self.path)} exists already", next_step="Leave out --no-clobber to replace it."
+        )
 
     def abandon(self) -> bool:
         """Leave no trace but what is finished."""
@@ -259,8 +279,18 @@ class StreamSink:
         """Write the next bytes."""
         if offset != self._position:
             raise DfsError("bytes for a stream came out of order")
-        self._stream.write(plain)
-        self._position += len(plain)
+        written = 0
+        try:
+            while written < len(plain):  # an unbuffered stream may take less than all
+                count: int | None = self._stream.write(plain[written:])
+                if count is None:
+                    raise LocalError("the stream takes nothing now; it must be one that waits")
+                written += count
+                self._position += count
+        except BrokenPipeError:  # who reads has enough
+            raise
+        except OSError as error:
+            raise LocalError(f"the stream cannot be written: {error.strerror}") from None
 
     def finish(self, _entry: Entry) -> None:
         """Flush."""

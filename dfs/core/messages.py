@@ -25,10 +25,10 @@ from dfs.core.encoding import (
     uint,
 )
 from dfs.core.errors import RemoteProtocolError
-from dfs.core.interface import Buffer
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,
+    Buffer,
     Claim,
     DirectoryId,
     Geometry,

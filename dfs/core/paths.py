@@ -6,7 +6,7 @@ Canonical: NFC, components joined by "/", no leading or trailing slash, the root
 import unicodedata
 
 from dfs.core import limits
-from dfs.core.errors import ConfigError
+from dfs.core.errors import ConfigError, IntegrityError
 
 
 def canonical(path: str) -> str:
@@ -70,3 +70,15 @@ def printable(text: str) -> str:
         else character
         for character in text
     )
+
+
+def relative_to(path: str, folder: str) -> str:
+    """Return a path below a folder. Raises: IntegrityError: it is not, or would climb out of it."""
+    prefix = f"{folder}/" if folder else ""
+    try:
+        below = canonical(path) == path and path.startswith(prefix)
+    except ConfigError:
+        below = False
+    if not below:
+        raise IntegrityError(f"{printable(path)} is listed in {printable(folder)}/ but does not belong there")
+    return path.removeprefix(prefix)

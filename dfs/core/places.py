@@ -55,7 +55,10 @@ def load_conf(path: str | None = None, environ: Mapping[str, str] = os.environ) 
 
 
 def system_user() -> str:
-    """Return the login name of whoever runs this."""
+    """Return the login name of whoever runs this. Raises: ConfigError: the system knows none."""
     import getpass
 
-    return getpass.getuser()
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise ConfigError("the system has no name for you", next_step="Name a user in the conf.") from None

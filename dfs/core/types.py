@@ -6,11 +6,13 @@ below every real one. See docs/formats.md for the exact inputs of every identifi
 
 import enum
 from collections.abc import Mapping
-from typing import Final, NewType
+from typing import Final, NewType, TypeAlias
 
 from attrs import field, frozen
 
 from dfs.core import limits
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 NodeId = NewType("NodeId", bytes)
 DirectoryId = NewType("DirectoryId", bytes)

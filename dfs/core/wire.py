@@ -16,8 +16,8 @@ from xxhash import xxh3_128_digest
 from dfs.core import encoding, errors, limits, messages
 from dfs.core.encoding import record, uint
 from dfs.core.errors import DfsError, RemoteProtocolError
-from dfs.core.interface import Buffer
 from dfs.core.messages import CODES, MESSAGES, SHAPES, ErrorReply, Message, Request, Response
+from dfs.core.types import Buffer
 
 MAGIC: Final = b"DFSw"
 WIRE_VERSION: Final = 1

@@ -23,10 +23,10 @@ def _ask(cluster: Any, *words: str, answers: tuple[str, ...]) -> tuple[int | Non
     told = ""
     for answer in answers:
         child.expect(["Password of .*: ", "Once more: "])
-        told += (child.before or "") + (child.after or "")
+        told += str(child.before) + str(child.after)
         child.sendline(answer)
     child.expect(pexpect.EOF)
-    told += child.before or ""
+    told += str(child.before)
     child.close()
     assert PASSWORD not in told
     return child.exitstatus, told

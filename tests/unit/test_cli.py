@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dfs import files
+from dfs import listing
 from dfs.cli import COMMANDS, main, main_classic, run
 from dfs.context import Context
 from dfs.core.errors import DfsError
@@ -145,7 +145,7 @@ def test_a_bug_is_one_line_and_1(home: Any, monkeypatch: pytest.MonkeyPatch, deb
     def broken(*_: object, **__: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(files, "ls", broken)
+    monkeypatch.setattr(listing, "ls", broken)
     home.dfs("ls", *(["--debug"] if debug else []), status=1)
     assert "error: unexpected KeyError: 'a bug'" in home.err
     assert "(DFS-E900)" in home.err
@@ -156,7 +156,7 @@ def test_an_interrupt_is_130(home: Any, monkeypatch: pytest.MonkeyPatch) -> None
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "ls", interrupted)
+    monkeypatch.setattr(listing, "ls", interrupted)
     home.dfs("ls", status=130)
     assert "interrupted" in home.err
 

@@ -1,0 +1,41 @@
+"""What `ls` prints and what it means for the exit code, over real nodes in one process."""
+
+import os
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def listed_home(home: Any) -> Any:
+    """A cluster with a file at the top and one in a folder."""
+    home.write("top", os.urandom(3000))
+    home.write("low", os.urandom(3000))
+    home.dfs("put", "top")
+    home.dfs("put", "low", "--to", "box/")
+    return home
+
+
+def test_names_are_sorted_and_folders_end_in_a_slash(listed_home: Any) -> None:
+    assert listed_home.dfs("ls") == ["box/", "top"]
+
+
+def test_a_folder_a_tree_and_one_file(listed_home: Any) -> None:
+    assert listed_home.dfs("ls", "box") == ["low"]
+    assert listed_home.dfs("ls", "-R") == ["box/", "box/low", "top"]
+    assert listed_home.dfs("ls", "box/low") == ["low"]
+
+
+def test_a_missing_folder_is_4(listed_home: Any) -> None:
+    assert listed_home.dfs("ls", "unheard", status=4) == []
+    assert "Folder does not exist." in listed_home.err
+
+
+def test_health_counts_for_the_exit_code_only_when_asked(listed_home: Any) -> None:
+    listed_home.kill(1)
+    assert listed_home.dfs("ls") == ["box/", "top"]
+    assert listed_home.dfs("ls", "--strict", status=3) == ["box/", "top"]
+    listed_home.kill(3)
+    assert listed_home.dfs("ls") == ["box/", "top [incomplete]"]
+    assert "may be stale" in listed_home.err
+    assert listed_home.dfs("ls", "--strict", status=5) == ["box/", "top [incomplete]"]
