@@ -1,0 +1,192 @@
+"""A vault is made once, by whoever comes first, and opens with its password only."""
+
+from collections.abc import Mapping
+
+import pytest
+from attrs import evolve
+
+from dfs.core import limits, messages, vaults
+from dfs.core.effects import Operation
+from dfs.core.errors import ConflictError, NotInitialisedError, QuorumError, SealedError, UnreachableError
+from dfs.core.keys import KEY_FILE, KdfParameters, login_keys
+from dfs.core.roster import decode_roster, encode_roster
+from dfs.core.types import Node, NodeId, Roster, VaultState
+from dfs.core.vaults import (
+    Member,
+    Owner,
+    current_roster,
+    make_roster,
+    make_wrap,
+    new_roster,
+    open_wrap,
+    settled,
+)
+from tests.unit.world import World
+
+INES = Owner("orchard", "ines", KEY_FILE, login_keys(b"i" * 32))
+OTHER = evolve(INES, login=login_keys(b"o" * 32))
+
+
+@pytest.fixture
+def world() -> World:
+    return World(active=False)
+
+
+def members_of(world: World) -> Mapping[NodeId, Member]:
+    replies = {server.node_id: server.vault.login_reply() for server in world.servers if server.up}
+    return {node: Member(reply.state, reply.roster) for node, reply in replies.items()}
+
+
+def log_in(world: World, owner: Owner = INES, wanted: bytes = b"") -> Operation[bytes]:
+    """What a client does with nodes that are all NEW."""
+    vault = world.vault()
+    roster = yield from make_roster(vault, wanted or encode_roster(world.roster))
+    vault = settled(vault, roster, members_of(world))
+    master = yield from open_wrap(vault, owner)
+    return master if master is not None else (yield from make_wrap(vault, owner))
+
+
+def reopen(world: World, owner: Owner = INES) -> bytes | None:
+    vault = settled(world.vault(), current_roster(members_of(world)), members_of(world))
+    return world.run(open_wrap(vault, owner))
+
+
+def test_a_vault_is_made_and_opens_again(world: World) -> None:
+    master = world.run(log_in(world))
+    assert len(master) == 32
+    assert {server.vault.state for server in world.servers} == {VaultState.ACTIVE}
+    assert reopen(world) == master
+    world.servers[2].up = False
+    assert reopen(world) == master
+
+
+def test_two_masters_never_are(world: World) -> None:
+    for seed in range(30):
+        world = World(seed, active=False, loss=0.02)
+        runnings = [world.start(log_in(world)) for _ in range(3)]
+        for _ in range(world.random.randrange(100)):
+            if any(running.ended is None for running in runnings):
+                world.tick()
+        world.crash(runnings[0])
+        world.settle(runnings)
+        world.loss = 0.0
+        master = reopen(world) or world.run(log_in(world))
+        known = {running.result for running in runnings if running.error is None and not running.crashed}
+        assert known <= {master}
+        assert reopen(world) == master
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_no_vault_is_made_while_a_node_is_away(world: World, place: int) -> None:
+    world.servers[place].up = False
+    with pytest.raises(NotInitialisedError, match=rf"cannot be made: dfs{place + 1}: refused"):
+        world.run(log_in(world))
+    world.servers[place].up = True
+    assert reopen_or_none(world) is None
+    world.run(log_in(world))
+
+
+def reopen_or_none(world: World) -> bytes | None:
+    roster = current_roster(members_of(world))
+    return reopen(world) if roster else None
+
+
+def test_a_node_that_dies_meanwhile_leaves_the_vault_unmade_or_made(world: World) -> None:
+    for seed in range(20):
+        world = World(seed, active=False)
+        running = world.start(log_in(world))
+        for _ in range(world.random.randrange(60)):
+            if running.ended is None:
+                world.tick()
+        world.servers[seed % 4].up = False
+        world.settle([running])
+        world.servers[seed % 4].up = True
+        master = reopen_or_none(world)
+        assert running.error is not None or running.value == master
+        assert world.run(log_in(world)) == (master or reopen(world))
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [OTHER, evolve(INES, user="olga"), evolve(INES, realm="meadow"), evolve(INES, kdf=KdfParameters())],
+    ids=["password", "user", "realm", "derivation"],
+)
+def test_a_wrap_of_somebody_else_is_told_from_none(world: World, owner: Owner) -> None:
+    world.run(log_in(world))
+    with pytest.raises(SealedError, match="sealed with another password"):
+        reopen(world, owner)
+    assert reopen(world) is not None
+
+
+def test_without_enough_nodes_nobody_can_say_that_there_is_none(world: World) -> None:
+    world.run(make_roster(world.vault(), encode_roster(world.roster)))
+    assert reopen(world) is None
+    world.servers[0].up = world.servers[1].up = False
+    with pytest.raises(QuorumError, match="too few nodes answer to open"):
+        reopen(world)
+
+
+# --- Rosters ------------------------------------------------------------------------------------------------
+
+
+def test_the_first_roster_stays(world: World) -> None:
+    other = encode_roster(evolve(world.roster, nodes=world.roster.nodes[::-1]))
+    assert world.run(make_roster(world.vault(), other)) == other
+    assert world.run(make_roster(world.vault(), encode_roster(world.roster))) == other
+
+
+def test_nodes_begun_with_different_lists_are_no_vault(world: World) -> None:
+    reverse = encode_roster(evolve(world.roster, nodes=world.roster.nodes[::-1]))
+    world.servers[3].answer(messages.Create(reverse), b"")
+    with pytest.raises(ConflictError, match="another client is making this vault"):
+        world.run(make_roster(world.vault(), encode_roster(world.roster)))
+    with pytest.raises(ConflictError, match="different node lists"):
+        current_roster(members_of(world))
+
+
+def test_a_node_that_refuses_its_roster_is_named(world: World) -> None:
+    world.servers[1].refuses[messages.Create] = UnreachableError("gone")
+    with pytest.raises(NotInitialisedError, match="dfs2: gone"):
+        world.run(make_roster(world.vault(), encode_roster(world.roster)))
+
+
+def test_the_highest_epoch_counts(world: World) -> None:
+    old, new = encode_roster(world.roster), encode_roster(evolve(world.roster, epoch=2))
+    members = {server.node_id: Member(VaultState.ACTIVE, old) for server in world.servers}
+    newest = members | {world.servers[0].node_id: Member(VaultState.ACTIVE, new)}
+    assert current_roster(newest) == new
+    assert settled(world.vault(), new, newest).counted == {world.servers[0].node_id}
+    assert current_roster({}) == b""
+
+
+def test_nodes_that_join_do_not_count(world: World) -> None:
+    roster = encode_roster(world.roster)
+    states = [VaultState.ACTIVE, VaultState.JOINING, VaultState.QUARANTINED, VaultState.READ_ONLY]
+    members = {
+        server.node_id: Member(state, roster) for server, state in zip(world.servers, states, strict=True)
+    }
+    members[world.servers[1].node_id] = Member(VaultState.NEW, b"")
+    assert settled(world.vault(), roster, members).counted == {
+        world.servers[0].node_id,
+        world.servers[3].node_id,
+    }
+
+
+def test_a_new_roster_has_a_group_of_at_most_sixteen() -> None:
+    nodes = [Node(NodeId(bytes((index,)) * 16)) for index in range(20)]
+    assert decode_roster(new_roster(nodes, None)) == Roster(1, tuple(nodes), limits.GROUP_SIZE_MAX, 1)
+    assert decode_roster(new_roster(nodes[:3], None)) == Roster(1, tuple(nodes[:3]), 3, 0)
+    assert decode_roster(new_roster(nodes, 4)).group_size == 4
+
+
+def test_late_nodes_are_told_that_the_vault_is_there(world: World) -> None:
+    for server in world.servers[2:]:
+        server.refuses[messages.Activate] = UnreachableError("gone")
+    world.run(log_in(world))
+    assert [server.vault.state for server in world.servers][2:] == [VaultState.NEW] * 2
+    for server in world.servers:
+        server.refuses.clear()
+    vault = settled(world.vault(), current_roster(members_of(world)), members_of(world))
+    assert len(vault.counted) == 4
+    world.run(vaults.activate(vault, sorted(vault.counted)))
+    assert {server.vault.state for server in world.servers} == {VaultState.ACTIVE}
