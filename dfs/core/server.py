@@ -330,13 +330,17 @@ class Server:
     def stop(self, grace_s: float) -> None:
         """Take nothing new, finish the requests that arrived, for ``grace_s`` at most, and close the store.
 
-        No thread is left behind. Once is enough; another caller waits for the first.
+        No thread is left behind. Once is enough; another caller waits for the first. If it never started,
+        the store is closed.
         """
         with self._lock:
             first = not self._stopping.is_set()
             self._stopping.set()
         if not first:
             self.wait()
+            return
+        if not self._running.locked():
+            self._options.store.close()
             return
         self._watch.close()
         self._listener.close()
