@@ -213,10 +213,22 @@ class Client:
         return [Slot() for _ in range(self.worker_count)]
 
     def run(self, operation: Operation[T]) -> T:
-        """Run an operation to its end."""
+        """Run an operation to its end.
+
+        Raises:
+            PeerIdentityError: the quorum is lost, and a node was left out for its certificate.
+        """
         for _, link in self._places:
             link.begin_command()
-        return self._runner.run(operation)
+        try:
+            return self._runner.run(operation)
+        except QuorumError as error:
+            strangers = [link.down for _, link in self._places if isinstance(link.down, PeerIdentityError)]
+            if not strangers:
+                raise
+            raise PeerIdentityError(
+                f"{strangers[0].what}; {error.what}", next_step=strangers[0].next_step
+            ) from None
 
     def open(self) -> Opened:
         """Log in everywhere and open the vault, making it if it is new on all nodes.
