@@ -92,8 +92,11 @@ class Traffic:
 
 @define(eq=False)
 class _Connection:
+    """``timeout_s``: how long it may be silent; short until the node has said who it is."""
+
     stream: Stream
     session: Session
+    timeout_s: float
 
 
 class Link:
@@ -284,7 +287,7 @@ class Link:
             self._streams.add(stream)
         if job is not None:
             job.stream = stream
-        connection = _Connection(stream, Session())
+        connection = _Connection(stream, Session(), self._connect_timeout_s)
         if closed:
             self._drop(connection)
             raise UnreachableError("closed")
@@ -316,6 +319,7 @@ class Link:
             )
         nonce = self._env.random_bytes(limits.NONCE_SIZE)
         hello, _ = self._ask(job, connection, messages.Hello(nonce, self._identity.version, ()))
+        connection.timeout_s = self._request_timeout_s
         if not isinstance(hello, messages.HelloReply):
             raise RemoteProtocolError("no greeting")
         if hello.realm != self._identity.realm:
@@ -358,28 +362,28 @@ class Link:
         bulk: Sequence[Buffer] = (),
         into: Sequence[memoryview] | None = None,
     ) -> tuple[messages.Response, Buffer]:
-        stream, session = connection.stream, connection.session
-        self._send(job, stream, [session.ask(request, bulk), *bulk])
+        session = connection.session
+        self._send(job, connection, [session.ask(request, bulk), *bulk])
         head = memoryview(bytearray(_HEAD))
-        self._receive(job, stream, head)
+        self._receive(job, connection, head)
         header = decode_header(head)
         control = memoryview(bytearray(header.control_size))
-        self._receive(job, stream, control)
+        self._receive(job, connection, control)
         reply, mark = session.answered(header, bytes(control))
         self.mark = max(self.mark, mark.mark)
         self.traffic.request_count += 1
         if into is not None:
-            self._receive_shares(job, stream, header, reply, into)
+            self._receive_shares(job, connection, header, reply, into)
             return reply, b""
         body = memoryview(bytearray(header.bulk_size))
-        self._receive(job, stream, body)
+        self._receive(job, connection, body)
         check_bulk(header, body)
         return reply, body
 
     def _receive_shares(
         self,
         job: Job | None,
-        stream: Stream,
+        connection: _Connection,
         header: Header,
         reply: messages.Response,
         into: Sequence[memoryview],
@@ -396,9 +400,9 @@ class Link:
         ):
             raise RemoteProtocolError("a FETCH reply whose shares have other sizes than asked for")
         for target in found:
-            self._receive(job, stream, target)
+            self._receive(job, connection, target)
 
-    def _send(self, job: Job | None, stream: Stream, buffers: Sequence[Buffer]) -> None:
+    def _send(self, job: Job | None, connection: _Connection, buffers: Sequence[Buffer]) -> None:
         pieces: list[Buffer] = []
         size = 0
         for buffer in buffers:
@@ -406,22 +410,25 @@ class Link:
             for offset in range(0, len(view), SEND_SIZE):
                 piece = view[offset : offset + SEND_SIZE]
                 if size and size + len(piece) > SEND_SIZE:
-                    self._send_now(job, stream, pieces, size)
+                    self._send_now(job, connection, pieces, size)
                     pieces, size = [], 0
                 pieces.append(piece)
                 size += len(piece)
         if pieces:
-            self._send_now(job, stream, pieces, size)
+            self._send_now(job, connection, pieces, size)
 
-    def _send_now(self, job: Job | None, stream: Stream, pieces: Sequence[Buffer], size: int) -> None:
-        stream.send(pieces, self._env.monotonic_s() + self._request_timeout_s)
+    def _send_now(
+        self, job: Job | None, connection: _Connection, pieces: Sequence[Buffer], size: int
+    ) -> None:
+        connection.stream.send(pieces, self._env.monotonic_s() + connection.timeout_s)
         self.traffic.sent_size += size
         self._progressed(job)
 
-    def _receive(self, job: Job | None, stream: Stream, target: memoryview) -> None:
+    def _receive(self, job: Job | None, connection: _Connection, target: memoryview) -> None:
         filled = 0
         while filled < len(target):
-            count = stream.receive_into(target[filled:], self._env.monotonic_s() + self._request_timeout_s)
+            deadline_s = self._env.monotonic_s() + connection.timeout_s
+            count = connection.stream.receive_into(target[filled:], deadline_s)
             if not count:
                 raise UnreachableError("closed the connection")
             filled += count

@@ -130,7 +130,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
             env=RealEnv(),
             connection_count_max=connection_count_max,
             connect_timeout_s=more.get("timeout_s", 5.0),
-            request_timeout_s=more.get("timeout_s", 5.0),
+            request_timeout_s=more.get("request_timeout_s", 5.0),
         )
         made.append(Bench(link, way))
         return made[-1]
@@ -234,7 +234,6 @@ def test_a_node_that_refuses_is_tried_once_a_command(make: Make) -> None:
 
 def test_a_node_that_does_not_answer_costs_its_patience_once(make: Make, frozen: Frozen) -> None:
     bench = make(frozen.address, connection_count_max=1)
-    started_s = time.monotonic()
     first, second, third = (bench.submit(tag) for tag in range(3))
     frozen.wait()
     bench.link.cut(second)
@@ -246,12 +245,11 @@ def test_a_node_that_does_not_answer_costs_its_patience_once(make: Make, frozen:
     bench.link.begin_command()
     assert isinstance(bench.error(), TimedOutError)
     assert len(bench.way.streams) == 1
-    assert time.monotonic() - started_s < 1
 
 
 def test_a_node_that_is_too_slow_is_left_out(make: Make, frozen: Frozen) -> None:
-    bench = make(frozen.address, timeout_s=0.01)
-    assert isinstance(bench.error(), TimedOutError)
+    bench = make(frozen.address, timeout_s=0.01, request_timeout_s=3600.0)
+    assert isinstance(bench.error(), TimedOutError), "until it said who it is, the time to connect counts"
     assert isinstance(bench.link.down, TimedOutError)
 
 
