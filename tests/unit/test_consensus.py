@@ -201,6 +201,63 @@ def test_a_retry_finds_its_own_write(world: World) -> None:
     assert seen[-1] in {None, entry(b"own", 7).version}
 
 
+def interrupted_write(world: World, meanwhile: Callable[[], object]) -> Operation[Changed]:
+    """Write "mine" with a ballot that another writer overtakes: it gets no further than the first node."""
+    called: list[bool] = []
+
+    def decide(_current: Entry | None) -> Proposal:
+        if not called:
+            called.append(True)
+            only(world, 1, 2, 3)
+            meanwhile()
+            only(world, 0, 1, 2, 3)
+        return Proposal(entry(b"mine", 7))
+
+    return change(world, decide)
+
+
+def test_a_value_of_ours_that_others_may_have_written_over_is_unknown(world: World) -> None:
+    """It was accepted once; written again it could take effect twice."""
+    with pytest.raises(UnknownOutcomeError, match="others have written it meanwhile"):
+        world.run(interrupted_write(world, lambda: world.run(put(world, b"theirs", if_absent=True))))
+    assert content(world) == b"theirs"
+
+
+def test_a_value_of_ours_that_others_did_not_build_upon_never_took_effect(world: World) -> None:
+    world.run(write(world, b"before"))
+    world.run(interrupted_write(world, lambda: world.run(write(world, b"theirs", 2))))
+    assert content(world) == b"mine"
+
+
+def accepts(server: Server) -> int:
+    return sum(isinstance(request, messages.Accept) for request in server.requests)
+
+
+def test_a_value_of_ours_that_others_built_upon_took_effect() -> None:
+    """A node has accepted it when somebody else comes, reads it there and goes on."""
+    seen: set[bytes] = set()
+    for seed in range(20):
+        world = World(seed)
+
+        def overtake(request: messages.Request, answer: Answer, world: World = world) -> Answer:
+            if isinstance(request, messages.Accept) and sum(map(accepts, world.servers)) == 1:
+                down(world, 3)
+                world.run(change(world, built_upon))
+            return answer
+
+        world.servers[0].tamper = overtake
+        changed = world.run(write(world, b"mine", 7))
+        assert changed.entry is not None
+        seen.add(changed.entry.content or b"")
+        assert content(world) in {b"mine", b"upon mine"}
+    assert seen == {b"mine", b"upon mine"}, "chosen at once, or found under the other's"
+
+
+def built_upon(current: Entry | None) -> Proposal:
+    assert current is not None
+    return Proposal(entry(b"upon " + (current.content or b""), 2))
+
+
 # --- Nodes that lie or have lost something ------------------------------------------------------------------
 
 
