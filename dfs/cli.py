@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -391,7 +391,7 @@ def _show_traceback(context: Context) -> None:
 
 def main() -> None:
     """Run `dfs`."""
-    sys.exit(run(sys.argv[1:]))
+    _leave(run(sys.argv[1:]))
 
 
 def main_classic() -> None:
@@ -405,4 +405,14 @@ def main_classic() -> None:
         _refuse_password()
         context.end(run_classic(sys.argv[1:]))
 
-    sys.exit(guarded(context, work))
+    _leave(guarded(context, work))
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once: taking the interpreter apart takes a sixth of the time of a small command."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        sys.exit(code)  # the interpreter tells what it cannot write
+    os._exit(code)

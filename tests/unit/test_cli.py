@@ -1,5 +1,6 @@
 """The command line itself: words, options, exit codes, and what is never imported for its help."""
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -19,8 +20,8 @@ HEAVY = {
 
 def modules_after(*arguments: str) -> set[str]:
     text = (
-        "import sys; sys.argv = ['dfs', *sys.argv[1:]]; from dfs.cli import main\n"
-        "try: main()\nexcept SystemExit as end: assert end.code == 0, end.code\n"
+        "import sys; from dfs.cli import run\n"
+        "code = run(sys.argv[1:]); assert code == 0, code\n"
         "print(*sys.modules, file=sys.stderr)"
     )
     ended = subprocess.run(
@@ -222,6 +223,7 @@ def test_a_closed_pipe_ends_silently() -> None:
 
 def test_main_takes_the_words_of_the_process(monkeypatch: pytest.MonkeyPatch, bare_home: Any) -> None:
     monkeypatch.setattr(sys, "argv", ["dfs", "frobnicate"])
+    monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
@@ -229,6 +231,7 @@ def test_main_takes_the_words_of_the_process(monkeypatch: pytest.MonkeyPatch, ba
 
 def test_dfc_without_a_conf_names_where_it_looked(monkeypatch: pytest.MonkeyPatch, bare_home: Any) -> None:
     monkeypatch.setattr(sys, "argv", ["dfc", "list"])
+    monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as end:
         main_classic()
     assert end.value.code == 2
