@@ -142,8 +142,10 @@ def ask(
             answers are still of use) or dropped. When only one node is left it is hurried in any case.
         take: called once with each reply. What it raises is the node's error: one that answers nonsense is as
             good as away.
-        quick: the answer costs a node no disk sync, so all others are hurried as soon as one has answered.
+        quick: the answer costs a node no disk sync, so all others are hurried as soon as one has answered,
+            with less patience. Every command begins with such a request, so a frozen node is found by it.
     """
+    patience_s = limits.PATIENCE_S if quick else limits.PATIENCE_DURABLE_S
     answers = Answers()
     waiting = {
         send.node: send for send in sends
@@ -170,7 +172,7 @@ def ask(
         if satisfied and not stragglers:
             break
         if satisfied or (answers.replies and quick) or len(waiting) == 1 < len(sends):
-            effects = tuple(Hurry(late) for late in waiting if late not in hurried)
+            effects = tuple(Hurry(late, patience_s) for late in waiting if late not in hurried)
             hurried.update(waiting)
     if waiting:
         yield from _drop(waiting)

@@ -74,6 +74,7 @@ HANDSHAKE_TIMEOUT_S: Final = 10.0
 LOGIN_TIMEOUT_S: Final = 60.0  # from connecting to the login; a person may have to answer meanwhile
 IDLE_TIMEOUT_S: Final = 300.0
 PATIENCE_S: Final = 0.8  # how long a node without progress is waited for once the others are done
+PATIENCE_DURABLE_S: Final = 5.0  # the same while its disk may be busy; a frozen node is found before that
 HEDGE_S: Final = 0.3  # how long a read waits for a node before it also asks another
 PROBE_INTERVAL_S: Final = 5.0  # a node that timed out is tried again in the background
 PIN_LEASE_S: Final = 24 * 3600.0

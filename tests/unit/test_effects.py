@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dfs.core import effects, messages
+from dfs.core import effects, limits, messages
 from dfs.core.effects import (
     Answers,
     Done,
@@ -31,6 +31,8 @@ from dfs.core.types import NodeId
 
 NODES = [NodeId(bytes((index,)) * 16) for index in range(4)]
 A, B, C, D = NODES
+
+SLOW_S = limits.PATIENCE_DURABLE_S  # while a disk may be busy
 
 
 class Drive:
@@ -87,7 +89,7 @@ def test_the_last_node_is_hurried_and_waited_for() -> None:
     drive = Drive(ask(sends()))
     assert drive.send(reply(A)) == ()
     assert drive.send(failed(B)) == ()
-    assert drive.send(reply(C)) == (Hurry(D),)
+    assert drive.send(reply(C)) == (Hurry(D, SLOW_S),)
     answers = drive.end(reply(D))
     assert (list(answers.replies), list(answers.errors)) == ([A, C, D], [B])
 
@@ -108,7 +110,7 @@ def test_quick_answers_hurry_all_others_once() -> None:
 def test_enough_answers_hurry_stragglers_or_drop_them() -> None:
     drive = Drive(ask(sends(), count(2)))
     drive.send(reply(A))
-    assert drive.send(reply(B)) == (Hurry(C), Hurry(D))
+    assert drive.send(reply(B)) == (Hurry(C, SLOW_S), Hurry(D, SLOW_S))
     dropping = Drive(ask(sends(), count(2), stragglers=False))
     dropping.send(reply(A))
     assert dropping.send(reply(B)) == (Drop(C), Drop(D), Sleep("dropped", 0.0))
@@ -125,7 +127,7 @@ def test_a_reply_that_cannot_be_taken_is_an_error_of_its_node() -> None:
         taken.append(node)
 
     drive = Drive(ask(sends([A, B]), count(1), take=take))
-    assert drive.send(reply(A)) == (Hurry(B),), "it does not count as enough"
+    assert drive.send(reply(A)) == (Hurry(B, SLOW_S),), "it does not count as enough"
     answers = drive.end(reply(B))
     assert taken == [B]
     assert list(answers.replies) == [B]
