@@ -2,6 +2,7 @@
 started.
 """
 
+import base64
 import os
 import re
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from attrs import define, field
+
+from dfs.core.keys import KdfParameters, login_keys, password_secret
 
 READY = re.compile(r"listening on port (\d+)")
 COMMAND = (sys.executable, "-m", "dfs")
@@ -194,16 +197,30 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**kept, **home, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
+@pytest.fixture(scope="session")
+def key_lines() -> str:
+    """The users by public key: a node that starts with these need not derive passwords first."""
+    lines = []
+    for name, password in USERS.items():
+        keys = login_keys(password_secret(password.encode(), "dfs", name, KdfParameters()))
+        lines.append(f"{name} ed25519:{base64.b64encode(keys.public_key).decode()}\n")
+    return "".join(lines)
+
+
 @pytest.fixture
-def make_cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[MakeCluster]:
-    """Return a function that starts a cluster of so many nodes; all ends with the test."""
+def make_cluster(tmp_path: Path, environment: dict[str, str], key_lines: str) -> Iterator[MakeCluster]:
+    """Return a function that starts a cluster of so many nodes; all ends with the test.
+
+    ``clear``: the users file holds passwords, as the original's did.
+    """
     made: list[Cluster] = []
 
-    def make(count: int = 4, *serve: str, flags: Sequence[str] = ()) -> Cluster:
+    def make(count: int = 4, *serve: str, flags: Sequence[str] = (), clear: bool = False) -> Cluster:
         folder = tmp_path / f"cluster{len(made)}"
         folder.mkdir()
         users = folder / "users"
-        users.write_text("".join(f"{name} {password}\n" for name, password in USERS.items()))
+        clear_lines = "".join(f"{name} {password}\n" for name, password in USERS.items())
+        users.write_text(clear_lines if clear else key_lines)
         users.chmod(0o600)
         arguments = ["--listen", "127.0.0.1", "--users", str(users), *serve]
         nodes = [

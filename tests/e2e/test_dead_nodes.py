@@ -89,7 +89,7 @@ def test_a_frozen_node_costs_a_second_at_most(cluster: Any) -> None:
     cluster.nodes[2].freeze()
     for name, words in _commands(path).items():
         frozen_s = _quickest_s(cluster, *words, status=3 if name == "put" else 0)
-        assert frozen_s - healthy_s[name] < PATIENCE_S + 0.5, name  # half a second of noise allowed
+        assert frozen_s - healthy_s[name] < PATIENCE_S + 1.0, name  # a second of noise allowed
     cluster.nodes[2].thaw()
     assert cluster.got("more") == CONTENT
 
@@ -121,7 +121,7 @@ def test_a_returning_node_is_used_by_the_running_client(cluster: Any) -> None:
     back = say("PUT back.bin")
     while not back.startswith("File send."):
         back = client.stdout.readline()
-    assert "4 of 4 nodes" in back
+    assert "4 of 4 nodes" in back, back
     assert client.stdin is not None
     client.stdin.close()
     assert client.wait(10) == 0

@@ -121,6 +121,12 @@ def test_the_classic_scenario(make_cluster: Any) -> None:
     assert b"late put failed" in refused.stderr
 
 
+def test_users_in_clear_text_log_in_as_in_the_original(make_cluster: Any) -> None:
+    cluster = make_cluster(4, "--transport", "tcp", flags=CLASSIC, clear=True)
+    cluster.dfs("put", str(cluster.file("f.txt", CONTENT)))
+    assert cluster.got("f.txt") == CONTENT
+
+
 def test_a_toy_cipher_needs_a_word(make_cluster: Any) -> None:
     cluster = make_cluster(4)
     refused = cluster.dfs("--cipher", "xor", "put", str(cluster.file("f", CONTENT)), status=2)
