@@ -31,7 +31,7 @@ from dfs.core.interface import (
 from dfs.core.keys import KdfParameters, LoginKeys, vault_keys
 from dfs.core.link import Identity, Link, Trust
 from dfs.core.pipeline import Packer, Slot, Stages
-from dfs.core.quorum import survives
+from dfs.core.quorum import default_geometry, survives
 from dfs.core.registry import Registry
 from dfs.core.roster import rank
 from dfs.core.runner import Runner, core_count
@@ -358,7 +358,7 @@ class Client:
             ConfigError: the geometry does not fit the vault, or the combination survives no loss.
         """
         total = vault.roster.group_size
-        needed = min(total, self._options.geometry_needed or max(1, total // 2))
+        needed = min(total, self._options.geometry_needed or default_geometry(total).needed)
         code = self._options.recipe["code"]
         geometry = self._options.registry.get("dfs_codes", code).plugin.fit(Geometry(needed, total))
         stages = self.plugins.stages(self.plugins.recipe(geometry))

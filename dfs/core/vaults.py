@@ -31,7 +31,7 @@ from dfs.core.keys import (
     vault_keys,
     wrap_master,
 )
-from dfs.core.quorum import default_tolerance
+from dfs.core.quorum import default_geometry, default_tolerance
 from dfs.core.reading import read_registers
 from dfs.core.roster import decode_roster, encode_roster, roster_digest
 from dfs.core.transfer import Vault
@@ -58,7 +58,7 @@ class Owner:
 
 def new_roster(nodes: Sequence[Node], group_size: int | None) -> bytes:
     """Return the roster of a new vault, nodes in ring order."""
-    total = group_size or min(len(nodes), limits.GROUP_SIZE_MAX)
+    total = group_size or default_geometry(len(nodes)).total
     return encode_roster(Roster(1, tuple(nodes), total, default_tolerance(total)))
 
 
