@@ -105,6 +105,8 @@ def main() -> None:
         folder = Path(name)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("DFS_")}
         environment["XDG_STATE_HOME"] = str(folder / "state")
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed dfs is compiled
+        environment["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
         sample = folder / "tiny"
         sample.write_bytes(b"x" * 100)
         with nodes(folder, options.transport, environment) as conf:

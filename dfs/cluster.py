@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, TypeVar
 
-from attrs import frozen
-
 import dfs
 from dfs.core import folders, limits
 from dfs.core.classic import NodeAddress
@@ -26,6 +24,7 @@ from dfs.core.interface import NodeCertificate, Transport, TransportOptions
 from dfs.core.link import Link, Trust
 from dfs.core.paths import canonical
 from dfs.core.places import load_conf as load_conf, state_folder, system_user
+from dfs.core.records import frozen
 from dfs.core.registry import Registry
 from dfs.core.settings import ClientConf, Conf
 from dfs.core.types import Entry, EntryKind, NodeId, Outcome, Version

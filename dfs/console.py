@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from dfs import texts
 from dfs.context import Context
@@ -30,6 +30,7 @@ from dfs.core.errors import (
     UnknownOutcomeError,
 )
 from dfs.core.paths import canonical, join, name_of, printable
+from dfs.core.records import frozen
 from dfs.core.types import EntryKind, NodeId, Outcome, OutcomeKind
 from dfs.output import DEGRADED, INTERRUPTED, OK, worst
 from dfs.terminal import on_terminal, plain_reader, terminal_reader

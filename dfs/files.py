@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
-
 from dfs.cluster import Download, Upload
 from dfs.context import Context
 from dfs.core.errors import (
@@ -24,6 +22,7 @@ from dfs.core.errors import (
 from dfs.core.getting import Got
 from dfs.core.local import FileContent, LocalError, content_of, excluded, tree
 from dfs.core.paths import ancestors, canonical, join, name_of, parent_of, printable, relative_to
+from dfs.core.records import frozen
 from dfs.core.types import EntryKind, Outcome, Version
 from dfs.output import DEGRADED, OK, error_record
 from dfs.texts import (

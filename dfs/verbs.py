@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import frozen
-
 from dfs import texts
 from dfs.core.classic import split_words
 from dfs.core.errors import ConfigError
 from dfs.core.paths import canonical, printable
+from dfs.core.records import frozen
 
 
 @frozen

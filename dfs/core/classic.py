@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
-from attrs import field, frozen
+from attrs import field
 
 from dfs.core import limits
 from dfs.core.errors import ConfigError, UnknownKeyError
+from dfs.core.records import frozen
 from dfs.core.units import PORT_MAX, join_address, no_address, parse_size, split_address
 
 BLANKS: Final = " \t"

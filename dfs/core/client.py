@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from dfs.core import limits, messages, vaults
 from dfs.core.effects import Answers, Operation, Send, ask
@@ -32,6 +32,7 @@ from dfs.core.keys import KdfParameters, LoginKeys, vault_keys
 from dfs.core.link import Identity, Link, Trust
 from dfs.core.pipeline import Packer, Slot, Stages
 from dfs.core.quorum import default_geometry, survives
+from dfs.core.records import frozen
 from dfs.core.registry import Registry
 from dfs.core.roster import rank
 from dfs.core.runner import Runner, core_count

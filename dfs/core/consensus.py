@@ -7,7 +7,7 @@ answer. The decisions are in register.py, the rules in PROTOCOL.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from dfs.core import limits, messages, register
 from dfs.core.effects import Answers, Operation, Reply, Send, ask, sleep, together
@@ -27,6 +27,7 @@ from dfs.core.keys import confirm_tag
 from dfs.core.manifest import ENTRY_NONCE_SIZE, open_entry, seal_entry
 from dfs.core.messages import AcceptItem, AcceptResult, RowState
 from dfs.core.quorum import share_threshold
+from dfs.core.records import frozen
 from dfs.core.register import Memory
 from dfs.core.transfer import Group, Vault, claims_of, require_readable
 from dfs.core.types import (

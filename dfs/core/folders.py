@@ -8,7 +8,7 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, TypedDict
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from dfs.core import limits, messages
 from dfs.core.consensus import (
@@ -28,6 +28,7 @@ from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Stages, name_stripe, place_stripe, stripe_size
 from dfs.core.quorum import share_threshold, survives
 from dfs.core.reading import Found, decide, found_in, read_registers
+from dfs.core.records import frozen
 from dfs.core.register import Verdict, counter_of, jumps
 from dfs.core.transfer import Group, Vault
 from dfs.core.types import (

@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from attrs import field, frozen
+from attrs import field
 from attrs.validators import and_, ge, instance_of, is_callable, le
 
+from dfs.core.records import frozen
 from dfs.core.types import (
     Ballot,
     Buffer as Buffer,

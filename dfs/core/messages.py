@@ -7,7 +7,7 @@ at the end), everything else in the control body. Field order is wire order. See
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from attrs import field, fields, frozen
+from attrs import field, fields
 
 from dfs.core import encoding, limits
 from dfs.core.encoding import (
@@ -25,6 +25,7 @@ from dfs.core.encoding import (
     uint,
 )
 from dfs.core.errors import RemoteProtocolError
+from dfs.core.records import frozen
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeAlias, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from dfs.core import limits, messages, register
 from dfs.core.auth import verify_login
@@ -24,6 +24,7 @@ from dfs.core.errors import (
 )
 from dfs.core.interface import Buffer, Env, ShareSlice, Transaction, VaultStore, View
 from dfs.core.messages import AcceptItem, AcceptResult, Promise, RowState, ShareBody
+from dfs.core.records import frozen
 from dfs.core.roster import decode_roster, roster_digest
 from dfs.core.types import (
     NO_BALLOT,

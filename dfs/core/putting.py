@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from dfs.core import limits, pipeline
 from dfs.core.consensus import Change, Changed, Outcomes, Proposal, change_registers
@@ -27,6 +27,7 @@ from dfs.core.paths import ancestors, name_of, printable
 from dfs.core.pipeline import Slot, Stages, Stripe
 from dfs.core.quorum import share_threshold, survives
 from dfs.core.reading import Found, read_registers
+from dfs.core.records import frozen
 from dfs.core.transfer import (
     Group,
     Placed,

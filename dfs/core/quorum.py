@@ -9,10 +9,9 @@ Source: CASPaxos (Rystsov 2018) with grid-free quorums; the r term was found and
 from collections.abc import Collection, Sequence
 from itertools import combinations
 
-from attrs import frozen
-
 from dfs.core import limits
 from dfs.core.errors import ConfigError
+from dfs.core.records import frozen
 from dfs.core.types import Geometry
 
 

@@ -6,7 +6,7 @@ identity change, consensus.py). See register.py for the decisions and PROTOCOL f
 
 from collections.abc import Mapping, Sequence
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from dfs.core import messages
 from dfs.core.consensus import (
@@ -24,6 +24,7 @@ from dfs.core.effects import Answers, Operation, Reply, Send, ask, together
 from dfs.core.errors import DfsError, QuorumError, RemoteProtocolError
 from dfs.core.manifest import open_entry
 from dfs.core.messages import RowState, ShareBody
+from dfs.core.records import frozen
 from dfs.core.register import Reading, Verdict, decide_read
 from dfs.core.transfer import Group, Vault
 from dfs.core.types import NO_BALLOT, Entry, NodeId, RegisterKey, RegisterRow, ShareKey

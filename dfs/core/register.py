@@ -8,12 +8,13 @@ cannot have been chosen.
 import enum
 from collections.abc import Callable, Mapping, Sequence
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 from blake3 import blake3
 
 from dfs.core import limits
 from dfs.core.messages import RowState
 from dfs.core.quorum import Quorum
+from dfs.core.records import frozen
 from dfs.core.types import NO_BALLOT, Ballot, EntryKind, NodeId, RegisterRow
 
 EMPTY_ROW = RegisterRow()

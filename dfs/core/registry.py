@@ -13,8 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar, overload
 
-from attrs import frozen
-
 from dfs.core.errors import (
     MisspeltHookError,
     PluginConflictError,
@@ -34,6 +32,7 @@ from dfs.core.interface import (
     StorePlugin,
     TransportPlugin,
 )
+from dfs.core.records import frozen
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from attrs import frozen
-
 from dfs.core import limits, messages
 from dfs.core.accounts import Accounts
 from dfs.core.commit import CommitQueue
@@ -23,6 +21,7 @@ from dfs.core.connection import SCRATCH_SIZE, BufferPool, Connection, Turn
 from dfs.core.errors import BusyError, DfsError, TimedOutError, UnreachableError
 from dfs.core.interface import Env, Listener, Store, Stream, Transport
 from dfs.core.node import VaultNode
+from dfs.core.records import frozen
 from dfs.core.types import NodeId
 
 THREAD_COUNT_MAX: Final = 32  # of the crew; also the most requests that one group commit gathers

@@ -3,14 +3,13 @@
 import os
 from pathlib import Path
 
-from attrs import frozen
-
 from dfs.core.accounts import Accounts
 from dfs.core.env import RealEnv, RealFiles
 from dfs.core.errors import ConfigError
 from dfs.core.identity import ensure_certificate, ensure_node_id
 from dfs.core.interface import StoreOptions, Transport, TransportOptions
 from dfs.core.keys import KdfParameters
+from dfs.core.records import frozen
 from dfs.core.registry import Registry
 from dfs.core.server import Server, ServerOptions
 from dfs.core.settings import NodeConf

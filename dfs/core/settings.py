@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
-from attrs import field, fields, frozen
+from attrs import field, fields
 
 from dfs.core import limits
 from dfs.core.classic import NODE_NAME, ClassicUser, NodeAddress, check_user_name
 from dfs.core.errors import ConfigError
+from dfs.core.records import frozen
 from dfs.core.units import (
     DURATION_S_MAX,
     PORT_MAX,

@@ -7,7 +7,7 @@ guessed.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice, product
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 from xxhash import xxh3_128_digest
 
 from dfs.core import limits, messages, pipeline
@@ -30,6 +30,7 @@ from dfs.core.keys import VaultKeys
 from dfs.core.manifest import chunks_digest, decode_chunks
 from dfs.core.pipeline import Packer, Slot, Stages, Stripe
 from dfs.core.quorum import Quorum, quorum_of, readable
+from dfs.core.records import frozen
 from dfs.core.roster import group_of
 from dfs.core.types import (
     Chunk,

@@ -8,9 +8,11 @@ import enum
 from collections.abc import Mapping
 from typing import Final, NewType, TypeAlias
 
-from attrs import field, frozen
+import attrs
+from attrs import field
 
 from dfs.core import limits
+from dfs.core.records import frozen
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -89,7 +91,7 @@ class Geometry:
         )
 
 
-@frozen(order=True)
+@attrs.frozen(order=True)
 class ShareKey:
     """The name of a share on a node: stripe id and 0-based share index."""
 
@@ -97,7 +99,7 @@ class ShareKey:
     index: int
 
 
-@frozen(order=True)
+@attrs.frozen(order=True)
 class RegisterKey:
     """The name of a register: keyed hashes of the directory's path and of the name in it."""
 

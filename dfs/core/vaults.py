@@ -7,7 +7,7 @@ absent), then ACTIVE.
 
 from collections.abc import Mapping, Sequence
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from dfs.core import limits, messages
 from dfs.core.consensus import Change, Proposal, change_registers
@@ -33,6 +33,7 @@ from dfs.core.keys import (
 )
 from dfs.core.quorum import default_geometry, default_tolerance
 from dfs.core.reading import read_registers
+from dfs.core.records import frozen
 from dfs.core.roster import decode_roster, encode_roster, roster_digest
 from dfs.core.transfer import Vault
 from dfs.core.types import Entry, EntryKind, Node, NodeId, Roster, VaultState, Version

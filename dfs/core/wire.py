@@ -10,13 +10,14 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from attrs import define, frozen
+from attrs import define
 from xxhash import xxh3_128_digest
 
 from dfs.core import encoding, errors, limits, messages
 from dfs.core.encoding import record, uint
 from dfs.core.errors import DfsError, RemoteProtocolError
 from dfs.core.messages import CODES, MESSAGES, SHAPES, ErrorReply, Message, Request, Response
+from dfs.core.records import frozen
 from dfs.core.types import Buffer
 
 MAGIC: Final = b"DFSw"
