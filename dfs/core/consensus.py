@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from attrs import define, evolve, field
 
-from dfs.core import limits, messages, register
+from dfs.core import bulk_rows, limits, messages, register
+from dfs.core.bulk_rows import AcceptItem, RowState
 from dfs.core.effects import Answers, Operation, Reply, Send, ask, sleep, together
 from dfs.core.encoding import chop
 from dfs.core.errors import (
@@ -25,7 +26,7 @@ from dfs.core.errors import (
 )
 from dfs.core.keys import confirm_tag
 from dfs.core.manifest import ENTRY_NONCE_SIZE, open_entry, seal_entry
-from dfs.core.messages import AcceptItem, AcceptResult, RowState
+from dfs.core.messages import AcceptResult
 from dfs.core.quorum import share_threshold
 from dfs.core.records import frozen
 from dfs.core.register import Memory
@@ -238,7 +239,7 @@ def _prepare(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operat
     refused: dict[RegisterKey, set[NodeId]] = {attempt.change.key: set() for attempt in attempts}
 
     def take(node: NodeId, reply: Reply) -> None:
-        promises = messages.decode_promises(reply.bulk)
+        promises = bulk_rows.decode_promises(reply.bulk)
         if len(promises) != len(attempts):
             raise RemoteProtocolError("a PREPARE reply of another length")
         for attempt, promise in zip(attempts, promises, strict=True):
@@ -384,7 +385,7 @@ def _seal(vault: Vault, attempt: _Attempt, proposal: Proposal, claims: Sequence[
     entry = proposal.entry if proposal.entry.previous else evolve(proposal.entry, previous=previous)
     value = seal_entry(vault.keys.entry, vault.entropy(ENTRY_NONCE_SIZE), entry, change.key, attempt.ballot)
     attempt.proposal = evolve(proposal, entry=entry)
-    attempt.claims = b"".join(messages.encode_claim(claim) for claim in claims)
+    attempt.claims = b"".join(bulk_rows.encode_claim(claim) for claim in claims)
     claim_set = register.claim_set_digest(attempt.claims)
     small = attempt.claims if len(attempt.claims) <= CLAIMS_INLINE_SIZE_MAX else b""
     digest = register.value_digest(value, claim_set)
@@ -459,7 +460,7 @@ def _stage_claims(group: Group, attempts: Sequence[_Attempt]) -> Operation[None]
     for attempt in attempts:
         if attempt.item is None or attempt.item.claims or not attempt.claims or attempt.proposal is None:
             continue
-        parts = [messages.encode_claim(claim) for claim in attempt.proposal.claims or ()]
+        parts = [bulk_rows.encode_claim(claim) for claim in attempt.proposal.claims or ()]
         for index, part in enumerate(chop(parts, ACCEPT_ROWS_SIZE_MAX)):
             request = messages.Claims(attempt.item.claim_set, index)
             sends = [Send(node, node, request, (part,)) for node in group.nodes]
@@ -490,7 +491,7 @@ def _accept_at(
             if attempt.item is not None
         ]
         request = messages.Accept(vault.roster_digest, len(items))
-        sends.append(Send(node, node, request, (messages.encode_accepts(items),)))
+        sends.append(Send(node, node, request, (bulk_rows.encode_accepts(items),)))
     answers = yield from ask(sends, lambda answers: len(answers.replies) >= group.quorum.write, take=take)
     judged.errors.update(answers.errors)
 

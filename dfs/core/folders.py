@@ -10,7 +10,8 @@ from typing import Final, TypedDict
 
 from attrs import evolve, field
 
-from dfs.core import limits, messages
+from dfs.core import bulk_rows, limits, messages
+from dfs.core.bulk_rows import RowState
 from dfs.core.consensus import (
     Change,
     Changed,
@@ -23,7 +24,6 @@ from dfs.core.consensus import (
 from dfs.core.effects import Operation, Reply, Send, ask
 from dfs.core.errors import ConflictError, DfsError, NotFoundError, QuorumError, RemoteProtocolError
 from dfs.core.keys import directory_id, register_key
-from dfs.core.messages import RowState
 from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Stages, name_stripe, place_stripe, stripe_size
 from dfs.core.quorum import share_threshold, survives
@@ -248,7 +248,7 @@ def _page(
     def take(node: NodeId, reply: Reply) -> None:
         if not isinstance(reply.response, messages.ListReply):
             raise RemoteProtocolError("no answer to a LIST")
-        listed = {name: state for name, state in messages.decode_listed(reply.bulk) if name > after}
+        listed = {name: state for name, state in bulk_rows.decode_listed(reply.bulk) if name > after}
         rows[node], floors[node] = listed, RowState(floor=reply.response.floor)
         if reply.response.more and listed:
             unfinished.append(max(listed))

@@ -1,15 +1,15 @@
 """Every message of the wire, as frozen values, and the one table from code to class.
 
-A request has a class, its reply another; both share a code. Rows that may be large travel as bulk (functions
-at the end), everything else in the control body. Field order is wire order. See docs/formats.md.
+A request has a class, its reply another; both share a code. Rows that may be large travel as bulk
+(bulk_rows.py), everything else in the control body. Field order is wire order. See docs/formats.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from attrs import field, fields
 
-from dfs.core import encoding, limits
+from dfs.core import limits
 from dfs.core.encoding import (
     BALLOT,
     BALLOT_OR_NONE,
@@ -24,21 +24,14 @@ from dfs.core.encoding import (
     text,
     uint,
 )
-from dfs.core.errors import RemoteProtocolError
 from dfs.core.records import frozen
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,
-    Buffer,
-    Claim,
     DirectoryId,
-    Geometry,
-    NameId,
     NodeId,
     RegisterKey,
-    RegisterRow,
     ShareKey,
-    StripeId,
     VaultState,
 )
 
@@ -49,12 +42,12 @@ def _of(shape: Shape) -> Any:  # noqa: ANN401 - attrs fields are typed by their 
 
 REASON_SIZE_MAX: Final = 1024  # bytes of UTF-8: why a vault is read-only
 
-_COUNT = uint((1 << 32) - 1)
+COUNT = uint((1 << 32) - 1)
 _SIZE = uint()
-_DIRECTORY = raw(limits.DIRECTORY_ID_SIZE)
-_BATCH = limits.BATCH_COUNT_MAX
-_REGISTER = record(RegisterKey, _DIRECTORY, raw(limits.NAME_ID_SIZE))
-_SHARE = record(ShareKey, raw(limits.STRIPE_ID_SIZE), uint(limits.GROUP_SIZE_MAX - 1))
+DIRECTORY = raw(limits.DIRECTORY_ID_SIZE)
+BATCH = limits.BATCH_COUNT_MAX
+REGISTER = record(RegisterKey, DIRECTORY, raw(limits.NAME_ID_SIZE))
+SHARE = record(ShareKey, raw(limits.STRIPE_ID_SIZE), uint(limits.GROUP_SIZE_MAX - 1))
 _ROSTER = raw_max(limits.CONTROL_SIZE_MAX - 1024)
 
 
@@ -77,7 +70,7 @@ class HelloReply:
     """Who the node says it is; ``name`` is a label."""
 
     node_id: NodeId = _of(raw(limits.NODE_ID_SIZE))
-    incarnation: int = _of(_COUNT)
+    incarnation: int = _of(COUNT)
     realm: str = _of(text(255))
     nonce: bytes = _of(raw(limits.NONCE_SIZE))
     name: str = _of(text(255))
@@ -93,11 +86,15 @@ class Login:
     signature: bytes = _of(raw(64))
 
 
+def _state(value: object) -> VaultState:
+    return VaultState(uint(4)(value))
+
+
 @frozen
 class LoginReply:
     """The vault on this node; ``roster`` b"" while there is none."""
 
-    state: VaultState = _of(lambda value: VaultState(uint(4)(value)))
+    state: VaultState = _of(_state)
     roster: bytes = _of(_ROSTER)
 
 
@@ -128,20 +125,79 @@ class Ping:
 
 
 @frozen
+class Join:
+    """A NEW vault without a roster, beside ACTIVE ones, becomes JOINING under theirs."""
+
+    roster: bytes = _of(_ROSTER)
+
+
+@frozen
+class Quarantine:
+    """This node once told ``mark``; if it is behind that it was rolled back, and becomes QUARANTINED."""
+
+    mark: int = _of(_SIZE)
+
+
+@frozen
+class EndJoin:
+    """All registers were replayed: the vault counts again, unless its mark is below ``mark``, last told."""
+
+    roster_digest: bytes = _of(IDENTIFIER)
+    mark: int = _of(_SIZE)
+
+
+@frozen
+class StateReply:
+    """What the vault is now."""
+
+    state: VaultState = _of(_state)
+
+
+@frozen
+class Vaults:
+    """Healer: the users that have an account here, names > ``after`` in byte order."""
+
+    after: str = _of(text(limits.USER_SIZE_MAX))
+
+
+@frozen
+class VaultsReply:
+    """``more``: there may be further ones."""
+
+    users: tuple[str, ...] = _of(items(text(limits.USER_SIZE_MAX), BATCH))
+    more: bool = _of(flag)
+
+
+@frozen
+class Enter:
+    """Healer: what follows is about the vault of this user. Answered as a login is."""
+
+    user: str = _of(text(limits.USER_SIZE_MAX))
+
+
+@frozen
+class Adopt:
+    """An empty node takes over the id of one whose disk is lost; the connection ends after the answer."""
+
+    node_id: NodeId = _of(raw(limits.NODE_ID_SIZE))
+    incarnation: int = _of(COUNT)
+
+
+@frozen
 class Read:
     """Read registers. ``with_shares``: append this node's own small shares of each value."""
 
     roster_digest: bytes = _of(IDENTIFIER)
     with_values: bool = _of(flag)
     with_shares: bool = _of(flag)
-    keys: tuple[RegisterKey, ...] = _of(items(_REGISTER, _BATCH))
+    keys: tuple[RegisterKey, ...] = _of(items(REGISTER, BATCH))
 
 
 @frozen
 class ReadReply:
     """One bulk row a key, in order (`read_rows`)."""
 
-    count: int = _of(_COUNT)
+    count: int = _of(COUNT)
 
 
 @frozen
@@ -149,7 +205,7 @@ class List:
     """Rows of a directory with name id > ``after``."""
 
     roster_digest: bytes = _of(IDENTIFIER)
-    directory: DirectoryId = _of(_DIRECTORY)
+    directory: DirectoryId = _of(DIRECTORY)
     after: bytes = _of(raw(0, limits.NAME_ID_SIZE))
     count_max: int = _of(uint(limits.LIST_COUNT_MAX))
     with_values: bool = _of(flag)
@@ -159,7 +215,7 @@ class List:
 class ListReply:
     """Bulk rows by name id (`list_rows`); ``more``: there may be further rows; ``floor``: see `RowState`."""
 
-    count: int = _of(_COUNT)
+    count: int = _of(COUNT)
     more: bool = _of(flag)
     floor: Ballot = _of(BALLOT_OR_NONE)
 
@@ -177,14 +233,14 @@ class Prepare:
     """Phase 1 of CASPaxos for a batch of registers."""
 
     roster_digest: bytes = _of(IDENTIFIER)
-    items: tuple[PrepareItem, ...] = _of(items(record(PrepareItem, _REGISTER, BALLOT), _BATCH))
+    items: tuple[PrepareItem, ...] = _of(items(record(PrepareItem, REGISTER, BALLOT), BATCH))
 
 
 @frozen
 class PrepareReply:
     """One bulk row an item, in order (`promise_rows`)."""
 
-    count: int = _of(_COUNT)
+    count: int = _of(COUNT)
 
 
 @frozen
@@ -192,7 +248,7 @@ class Claims:
     """One part of a claim set, as bulk (`encode_claims`); ``claim_set``: digest of all parts together."""
 
     claim_set: bytes = _of(IDENTIFIER)
-    part_index: int = _of(_COUNT)
+    part_index: int = _of(COUNT)
 
 
 @frozen
@@ -200,7 +256,7 @@ class Accept:
     """Phase 2 for a batch; one bulk row an item (`accept_rows`)."""
 
     roster_digest: bytes = _of(IDENTIFIER)
-    count: int = _of(uint(_BATCH))
+    count: int = _of(uint(BATCH))
 
 
 ACCEPTED: Final = 0  # every claimed share is here
@@ -228,8 +284,8 @@ class AcceptReply:
 
     results: tuple[AcceptResult, ...] = _of(
         items(
-            record(AcceptResult, uint(CONTRADICTED), BALLOT_OR_NONE, items(_COUNT, limits.MISSING_COUNT_MAX)),
-            _BATCH,
+            record(AcceptResult, uint(CONTRADICTED), BALLOT_OR_NONE, items(COUNT, limits.MISSING_COUNT_MAX)),
+            BATCH,
         )
     )
 
@@ -251,7 +307,7 @@ class Confirm:
     roster_digest: bytes = _of(IDENTIFIER)
     durable: bool = _of(flag)
     items: tuple[ConfirmItem, ...] = _of(
-        items(record(ConfirmItem, _REGISTER, BALLOT, DIGEST_OR_NONE, flag), _BATCH)
+        items(record(ConfirmItem, REGISTER, BALLOT, DIGEST_OR_NONE, flag), BATCH)
     )
 
 
@@ -259,7 +315,7 @@ class Confirm:
 class ConfirmReply:
     """Whether each item's ballot is the accepted one here."""
 
-    held: tuple[bool, ...] = _of(items(flag, _BATCH))
+    held: tuple[bool, ...] = _of(items(flag, BATCH))
 
 
 @frozen
@@ -267,21 +323,93 @@ class Forget:
     """Drop confirmed tombstones that all nodes hold; the floor rises to their ballot."""
 
     roster_digest: bytes = _of(IDENTIFIER)
-    items: tuple[PrepareItem, ...] = _of(items(record(PrepareItem, _REGISTER, BALLOT), _BATCH))
+    items: tuple[PrepareItem, ...] = _of(items(record(PrepareItem, REGISTER, BALLOT), BATCH))
+
+
+@frozen
+class Replay:
+    """Registers as other nodes hold them, under their own ballots; one bulk row an item (`replay_rows`)."""
+
+    roster_digest: bytes = _of(IDENTIFIER)
+    count: int = _of(uint(BATCH))
+
+
+@frozen
+class Floor:
+    """The highest forgotten ballot of a directory."""
+
+    directory: DirectoryId
+    ballot: Ballot
+
+
+_FLOOR = record(Floor, DIRECTORY, BALLOT)
+
+
+@frozen
+class RaiseFloors:
+    """Take over floors from other nodes; a lower one changes nothing."""
+
+    roster_digest: bytes = _of(IDENTIFIER)
+    floors: tuple[Floor, ...] = _of(items(_FLOOR, BATCH))
+
+
+@frozen
+class Directories:
+    """The directories of which this node holds registers or a floor, with ids > ``after``."""
+
+    roster_digest: bytes = _of(IDENTIFIER)
+    after: bytes = _of(raw(0, limits.DIRECTORY_ID_SIZE))
+
+
+@frozen
+class DirectoryState:
+    """``register_count``: rows, promise-only ones too."""
+
+    directory: DirectoryId
+    register_count: int
+    floor: Ballot
+
+
+@frozen
+class DirectoriesReply:
+    """By id; ``more``: there may be further ones."""
+
+    directories: tuple[DirectoryState, ...] = _of(
+        items(record(DirectoryState, DIRECTORY, COUNT, BALLOT_OR_NONE), BATCH)
+    )
+    more: bool = _of(flag)
+
+
+@frozen
+class Claimed:
+    """The claims an accepted value holds here, from a position on."""
+
+    roster_digest: bytes = _of(IDENTIFIER)
+    key: RegisterKey = _of(REGISTER)
+    ballot: Ballot = _of(BALLOT)
+    position: int = _of(COUNT)
+
+
+@frozen
+class ClaimedReply:
+    """The bulk is a run of claims; ``more``: there are further ones."""
+
+    count: int = _of(COUNT)
+    more: bool = _of(flag)
 
 
 @frozen
 class Has:
     """Which of these shares are here? Those that are, are pinned."""
 
-    keys: tuple[ShareKey, ...] = _of(items(_SHARE, _BATCH))
+    keys: tuple[ShareKey, ...] = _of(items(SHARE, BATCH))
 
 
 @frozen
 class HasReply:
     """One answer a key, in order."""
 
-    held: tuple[bool, ...] = _of(items(flag, _BATCH))
+    held: tuple[bool, ...] = _of(items(flag, BATCH))
 
 
 @frozen
@@ -298,7 +426,7 @@ class Store:
     """Keep and pin shares; the bulk is their bodies one after the other."""
 
     shares: tuple[ShareHead, ...] = _of(
-        items(record(ShareHead, _SHARE, uint(limits.SHARE_SIZE_MAX), raw(limits.CHECKSUM_SIZE)), _BATCH)
+        items(record(ShareHead, SHARE, uint(limits.SHARE_SIZE_MAX), raw(limits.CHECKSUM_SIZE)), BATCH)
     )
 
 
@@ -311,7 +439,7 @@ CORRUPT: Final = 2
 class Fetch:
     """Read shares. The reply's bulk is the bodies of those FOUND, one after the other."""
 
-    keys: tuple[ShareKey, ...] = _of(items(_SHARE, _BATCH))
+    keys: tuple[ShareKey, ...] = _of(items(SHARE, BATCH))
 
 
 @frozen
@@ -330,9 +458,39 @@ class FetchReply:
     results: tuple[FetchResult, ...] = _of(
         items(
             record(FetchResult, uint(CORRUPT), uint(limits.SHARE_SIZE_MAX), raw(0, limits.CHECKSUM_SIZE)),
-            _BATCH,
+            BATCH,
         )
     )
+
+
+@frozen
+class Verify:
+    """Read these shares from disk and hash them; the bad ones are known as corrupt from then on."""
+
+    keys: tuple[ShareKey, ...] = _of(items(SHARE, BATCH))
+
+
+@frozen
+class VerifyReply:
+    """FOUND, ABSENT or CORRUPT for each key, in order."""
+
+    statuses: tuple[int, ...] = _of(items(uint(CORRUPT), BATCH))
+
+
+@frozen
+class Lacking:
+    """Claimed shares that should be here and are not, or are corrupt, of stripes > ``after``."""
+
+    roster_digest: bytes = _of(IDENTIFIER)
+    after: bytes = _of(raw(0, limits.STRIPE_ID_SIZE))
+
+
+@frozen
+class LackingReply:
+    """The bulk has one row a stripe, by stripe id (`lacking_rows`); ``more``: there may be further ones."""
+
+    count: int = _of(COUNT)
+    more: bool = _of(flag)
 
 
 @frozen
@@ -342,57 +500,45 @@ class Status:
 
 @frozen
 class StatusReply:
-    """Sizes in bytes; ``read_only``: the reason, "" while writable."""
+    """Sizes in bytes; ``read_only``: the reason, "" while writable.
 
-    state: VaultState = _of(lambda value: VaultState(uint(4)(value)))
+    ``owed_count``, ``corrupt_count``: shares that should be here and are not, or are bad. ``scrubbed_s``:
+    when the last scrub of all shares ended, seconds since 1970 by the node's clock; 0 = never.
+    """
+
+    state: VaultState = _of(_state)
     used_size: int = _of(_SIZE)
     free_size: int = _of(_SIZE)
     read_only: str = _of(text(REASON_SIZE_MAX))
+    share_count: int = _of(_SIZE)
+    owed_count: int = _of(_SIZE)
+    corrupt_count: int = _of(_SIZE)
+    scrubbed_s: int = _of(_SIZE)
 
 
 @frozen
 class ErrorReply:
     """Why a request failed. ``kind``: a key of wire.FAULTS; ``extra``: for another roster, the node's."""
 
-    kind: int = _of(_COUNT)
+    kind: int = _of(COUNT)
     what: str = _of(text(2048))
     kept: str = _of(text(1024))
     next_step: str = _of(text(1024))
     extra: bytes = _of(_ROSTER)
 
 
+# fmt: off
 Request: TypeAlias = (
-    Hello
-    | Login
-    | Create
-    | Activate
-    | Ping
-    | Read
-    | List
-    | Prepare
-    | Claims
-    | Accept
-    | Confirm
-    | Forget
-    | Has
-    | Store
-    | Fetch
-    | Status
+    Hello | Login | Create | Activate | Ping | Join | Quarantine | EndJoin | Vaults | Enter | Adopt
+    | Read | List | Prepare | Claims | Accept | Confirm | Forget | Replay | RaiseFloors | Directories
+    | Claimed | Has | Store | Fetch | Verify | Lacking | Status
 )
 Response: TypeAlias = (
-    HelloReply
-    | LoginReply
-    | CreateReply
-    | Empty
-    | ReadReply
-    | ListReply
-    | PrepareReply
-    | AcceptReply
-    | ConfirmReply
-    | HasReply
-    | FetchReply
-    | StatusReply
+    HelloReply | LoginReply | CreateReply | Empty | StateReply | VaultsReply | ReadReply | ListReply
+    | PrepareReply | AcceptReply | ConfirmReply | DirectoriesReply | ClaimedReply | HasReply
+    | FetchReply | VerifyReply | LackingReply | StatusReply
 )
+# fmt: on
 Message: TypeAlias = Request | Response | ErrorReply
 
 MESSAGES: Final[Mapping[int, tuple[type[Request], type[Response]]]] = {
@@ -401,6 +547,12 @@ MESSAGES: Final[Mapping[int, tuple[type[Request], type[Response]]]] = {
     3: (Create, CreateReply),
     4: (Activate, Empty),
     5: (Ping, Empty),
+    6: (Join, StateReply),
+    7: (Quarantine, StateReply),
+    8: (EndJoin, StateReply),
+    9: (Vaults, VaultsReply),
+    10: (Enter, LoginReply),
+    11: (Adopt, Empty),
     16: (Read, ReadReply),
     17: (List, ListReply),
     18: (Prepare, PrepareReply),
@@ -408,9 +560,15 @@ MESSAGES: Final[Mapping[int, tuple[type[Request], type[Response]]]] = {
     20: (Accept, AcceptReply),
     21: (Confirm, ConfirmReply),
     22: (Forget, Empty),
+    23: (Replay, AcceptReply),
+    24: (RaiseFloors, Empty),
+    25: (Directories, DirectoriesReply),
+    26: (Claimed, ClaimedReply),
     32: (Has, HasReply),
     33: (Store, Empty),
     34: (Fetch, FetchReply),
+    35: (Verify, VerifyReply),
+    36: (Lacking, LackingReply),
     48: (Status, StatusReply),
 }
 CODES: Final[Mapping[type[Request], int]] = {request: code for code, (request, _) in MESSAGES.items()}
@@ -418,169 +576,3 @@ SHAPES: Final[Mapping[type[Message], Shape]] = {
     cls: record(cls, *(attribute.metadata["shape"] for attribute in fields(cls)))
     for cls in (ErrorReply, *(cls for pair in MESSAGES.values() for cls in pair))
 }
-
-
-# --- Rows that travel as bulk -----------------------------------------------------------------------------
-
-
-@frozen
-class ShareBody:
-    """A small share appended to a row."""
-
-    key: ShareKey
-    checksum: bytes
-    body: bytes
-
-
-@frozen
-class RowState:
-    """What a node says of a register. ``corrupt``: it has a row that fails its digest (no vote, no absence).
-
-    ``floor``: the directory's highest forgotten ballot, told where the register holds no value: one up to it
-    may have been dropped.
-    """
-
-    row: RegisterRow | None = None
-    corrupt: bool = False
-    shares: tuple[ShareBody, ...] = ()
-    floor: Ballot = NO_BALLOT
-
-
-@frozen
-class Promise:
-    """Answer to one PREPARE item. Not ``granted``: ``ballot`` is what stands in the way."""
-
-    granted: bool
-    ballot: Ballot
-    state: RowState
-
-
-@frozen
-class AcceptItem:
-    """One value to accept. ``claims``: encoded claims, or b"" when they were staged (or there are none)."""
-
-    key: RegisterKey
-    ballot: Ballot
-    value: bytes
-    digest: bytes
-    claim_set: bytes
-    claims: bytes
-    lenient: bool
-
-
-_ROW = record(
-    RegisterRow,
-    BALLOT_OR_NONE,
-    BALLOT_OR_NONE,
-    raw_max(limits.ENTRY_SIZE_MAX),
-    DIGEST_OR_NONE,
-    DIGEST_OR_NONE,
-    DIGEST_OR_NONE,
-    flag,
-    _COUNT,
-    _COUNT,
-    _COUNT,
-)
-_BODY = record(ShareBody, _SHARE, raw(limits.CHECKSUM_SIZE), raw_max(limits.SHARE_INLINE_SIZE_MAX))
-
-
-def _state(
-    rows: tuple[RegisterRow, ...],
-    corrupt: bool,  # noqa: FBT001 - one argument a field, in wire order
-    shares: tuple[ShareBody, ...],
-    floor: Ballot,
-) -> RowState:
-    return RowState(rows[0] if rows else None, corrupt, shares, floor)
-
-
-_STATE = record(_state, items(_ROW, 1), flag, items(_BODY, _BATCH), BALLOT_OR_NONE)
-_PROMISE = record(Promise, flag, BALLOT_OR_NONE, _STATE)
-_LISTED = record(lambda name, state: (NameId(name), state), raw(limits.NAME_ID_SIZE), _STATE)
-_ACCEPT_ITEM = record(
-    AcceptItem,
-    _REGISTER,
-    BALLOT,
-    raw_max(limits.ENTRY_SIZE_MAX),
-    IDENTIFIER,
-    DIGEST_OR_NONE,
-    raw_max(limits.CONTROL_SIZE_MAX),
-    flag,
-)
-_CLAIM = record(
-    lambda stripe, size, code, needed, total, nodes: Claim(
-        StripeId(stripe), size, code, Geometry(needed, total), nodes
-    ),
-    raw(limits.STRIPE_ID_SIZE),
-    uint(limits.SHARE_SIZE_MAX),
-    text(64),
-    uint(limits.GROUP_SIZE_MAX),
-    uint(limits.GROUP_SIZE_MAX),
-    items(items(uint(limits.NODE_COUNT_MAX - 1), limits.GROUP_SIZE_MAX), limits.GROUP_SIZE_MAX),
-)
-
-
-def _pack_state(state: RowState) -> tuple[object, ...]:
-    return ((state.row,) if state.row is not None else (), state.corrupt, state.shares, state.floor)
-
-
-def encode_states(states: Sequence[RowState]) -> bytes:
-    """Return the bulk of a READ reply."""
-    return encoding.encode([_pack_state(state) for state in states])
-
-
-def encode_listed(listed: Sequence[tuple[NameId, RowState]]) -> bytes:
-    """Return the bulk of a LIST reply."""
-    return encoding.encode([(name, _pack_state(state)) for name, state in listed])
-
-
-def encode_promises(promises: Sequence[Promise]) -> bytes:
-    """Return the bulk of a PREPARE reply."""
-    return encoding.encode([(item.granted, item.ballot, _pack_state(item.state)) for item in promises])
-
-
-def encode_accepts(accepts: Sequence[AcceptItem]) -> bytes:
-    """Return the bulk of an ACCEPT."""
-    return encoding.encode(accepts)
-
-
-def encode_claim(claim: Claim) -> bytes:
-    """Return one claim; a claim set is its claims' encodings one after the other."""
-    shares = (claim.geometry.needed, claim.geometry.total, claim.nodes)
-    return encoding.encode((claim.stripe, claim.share_size, claim.code, *shares))
-
-
-def _decode_rows(bulk: Buffer, shape: Shape, what: str) -> Any:  # noqa: ANN401
-    rows = items(shape, limits.LIST_COUNT_MAX)
-    return encoding.decode(bulk, rows, what=what, error=RemoteProtocolError, size_max=limits.BULK_SIZE_MAX)
-
-
-def decode_states(bulk: Buffer) -> tuple[RowState, ...]:
-    """Return the rows of a READ reply. Raises: RemoteProtocolError."""
-    states: tuple[RowState, ...] = _decode_rows(bulk, _STATE, "a READ reply")
-    return states
-
-
-def decode_listed(bulk: Buffer) -> tuple[tuple[NameId, RowState], ...]:
-    """Return the rows of a LIST reply. Raises: RemoteProtocolError."""
-    listed: tuple[tuple[NameId, RowState], ...] = _decode_rows(bulk, _LISTED, "a LIST reply")
-    return listed
-
-
-def decode_promises(bulk: Buffer) -> tuple[Promise, ...]:
-    """Return the rows of a PREPARE reply. Raises: RemoteProtocolError."""
-    promises: tuple[Promise, ...] = _decode_rows(bulk, _PROMISE, "a PREPARE reply")
-    return promises
-
-
-def decode_accepts(bulk: Buffer) -> tuple[AcceptItem, ...]:
-    """Return the rows of an ACCEPT. Raises: RemoteProtocolError."""
-    accepts: tuple[AcceptItem, ...] = _decode_rows(bulk, _ACCEPT_ITEM, "an ACCEPT")
-    return accepts
-
-
-def decode_claims(encoded: Buffer) -> tuple[Claim, ...]:
-    """Return the claims of a run of encoded claims. Raises: RemoteProtocolError."""
-    claims: tuple[Claim, ...] = encoding.decode_run(
-        encoded, _CLAIM, what="a claim", error=RemoteProtocolError, size_max=limits.BULK_SIZE_MAX
-    )
-    return claims

@@ -10,8 +10,9 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from attrs import define, evolve, field
 
-from dfs.core import limits, messages, register
+from dfs.core import bulk_rows, limits, messages, register
 from dfs.core.auth import verify_login
+from dfs.core.bulk_rows import AcceptItem, Promise, RowState, ShareBody
 from dfs.core.errors import (
     ConflictError,
     CorruptEntryError,
@@ -23,7 +24,7 @@ from dfs.core.errors import (
     RemoteProtocolError,
 )
 from dfs.core.interface import Buffer, Env, ShareSlice, Transaction, VaultStore, View
-from dfs.core.messages import AcceptItem, AcceptResult, Promise, RowState, ShareBody
+from dfs.core.messages import AcceptResult
 from dfs.core.records import frozen
 from dfs.core.roster import decode_roster, roster_digest
 from dfs.core.types import (
@@ -180,7 +181,7 @@ class VaultNode:
         """Say how the vault is."""
         store, reason = self.store, (self.store.read_only_reason or "").encode("utf-8", "replace")
         told = reason[: messages.REASON_SIZE_MAX].decode("utf-8", "ignore")  # cut between characters
-        return Answer(messages.StatusReply(self.state, store.used_size, store.free_size, told))
+        return Answer(messages.StatusReply(self.state, store.used_size, store.free_size, told, 0, 0, 0, 0))
 
     # Registers
 
@@ -209,7 +210,7 @@ class VaultNode:
             shares = self._bodies(keys) if size < REPLY_ROWS_SIZE_MAX else ()
             size += sum(len(share.body) for share in shares)
             states.append(evolve(state if request.with_values else _without_value(state), shares=shares))
-        return Answer(messages.ReadReply(len(states)), (messages.encode_states(states),))
+        return Answer(messages.ReadReply(len(states)), (bulk_rows.encode_states(states),))
 
     def _small_shares(self, view: View, key: RegisterKey, state: RowState) -> tuple[ShareKey, ...]:
         if state.row is None or not 0 < state.row.claimed_count <= 2:  # one stripe; of split, two shares
@@ -257,7 +258,7 @@ class VaultNode:
             if size >= REPLY_ROWS_SIZE_MAX:
                 break
         more = len(listed) < len(found) or len(found) == count_max
-        return Answer(messages.ListReply(len(listed), more, floor), (messages.encode_listed(listed),))
+        return Answer(messages.ListReply(len(listed), more, floor), (bulk_rows.encode_listed(listed),))
 
     def prepare(self, request: messages.Prepare, _bulk: memoryview) -> Answer:
         """Promise ballots; all promises are durable before the reply."""
@@ -266,7 +267,7 @@ class VaultNode:
             return [self._promise(transaction, item) for item in request.items]
 
         promises = self.commit.run(work)
-        return Answer(messages.PrepareReply(len(promises)), (messages.encode_promises(promises),))
+        return Answer(messages.PrepareReply(len(promises)), (bulk_rows.encode_promises(promises),))
 
     def _promise(self, transaction: Transaction, item: messages.PrepareItem) -> Promise:
         state = self._row_state(transaction, item.key)
@@ -281,7 +282,7 @@ class VaultNode:
 
     def claims(self, request: messages.Claims, bulk: memoryview) -> Answer:
         """Stage one part of a claim set and pin what it names."""
-        claims = messages.decode_claims(bulk)
+        claims = bulk_rows.decode_claims(bulk)
         until_s = self.env.monotonic_s() + limits.PIN_LEASE_S
         part = (request.claim_set, request.part_index, claims)
         self.commit.run(lambda transaction: transaction.stage_claims(*part, until_s))
@@ -289,7 +290,7 @@ class VaultNode:
 
     def accept(self, request: messages.Accept, bulk: memoryview) -> Answer:
         """Accept values whose claims hold."""
-        accepts = messages.decode_accepts(bulk)
+        accepts = bulk_rows.decode_accepts(bulk)
         if len(accepts) != request.count:
             raise RemoteProtocolError("an ACCEPT whose count does not fit its rows")
         for item in accepts:
@@ -327,12 +328,12 @@ class VaultNode:
             return ()
         if not item.claims:
             staged = view.staged_claims(item.claim_set)
-            encoded = b"".join(messages.encode_claim(claim) for claim in staged)
+            encoded = b"".join(bulk_rows.encode_claim(claim) for claim in staged)
             # A part that never came would leave shares unclaimed, which collection then takes.
             return staged if register.claim_set_digest(encoded) == item.claim_set else ()
         if register.claim_set_digest(item.claims) != item.claim_set:
             raise RemoteProtocolError("an ACCEPT whose claims do not fit their digest")
-        return messages.decode_claims(item.claims)
+        return bulk_rows.decode_claims(item.claims)
 
     def _own(self, claims: Sequence[Claim]) -> dict[ShareKey, int]:
         return {

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from attrs import evolve, field
 
-from dfs.core import messages
+from dfs.core import bulk_rows, messages
+from dfs.core.bulk_rows import RowState, ShareBody
 from dfs.core.consensus import (
     Change,
     Changed,
@@ -23,7 +24,6 @@ from dfs.core.consensus import (
 from dfs.core.effects import Answers, Operation, Reply, Send, ask, together
 from dfs.core.errors import DfsError, QuorumError, RemoteProtocolError
 from dfs.core.manifest import open_entry
-from dfs.core.messages import RowState, ShareBody
 from dfs.core.records import frozen
 from dfs.core.register import Reading, Verdict, decide_read
 from dfs.core.transfer import Group, Vault
@@ -78,7 +78,7 @@ def _read_group(
     states: dict[NodeId, Sequence[RowState]] = {}
 
     def take(node: NodeId, reply: Reply) -> None:
-        rows = messages.decode_states(reply.bulk)
+        rows = bulk_rows.decode_states(reply.bulk)
         if len(rows) != len(keys):
             raise RemoteProtocolError("a READ reply of another length")
         states[node] = [checked(vault, key, row) for key, row in zip(keys, rows, strict=True)]

@@ -12,7 +12,7 @@ from attrs import evolve, field
 from blake3 import blake3
 
 from dfs.core import limits
-from dfs.core.messages import RowState
+from dfs.core.bulk_rows import RowState
 from dfs.core.quorum import Quorum
 from dfs.core.records import frozen
 from dfs.core.types import NO_BALLOT, Ballot, EntryKind, NodeId, RegisterRow

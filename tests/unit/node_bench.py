@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 from attrs import define, field
 from xxhash import xxh3_128_digest
 
-from dfs.core import messages, register
+from dfs.core import bulk_rows, messages, register
+from dfs.core.bulk_rows import AcceptItem, Promise, RowState
 from dfs.core.env import RealFiles
 from dfs.core.errors import (
     DfsError,
 )
 from dfs.core.interface import Store, StoreOptions, Transaction, VaultStore
-from dfs.core.messages import AcceptItem, AcceptResult, ConfirmItem, PrepareItem, Promise, RowState, ShareHead
+from dfs.core.messages import AcceptResult, ConfirmItem, PrepareItem, ShareHead
 from dfs.core.node import Answer, VaultNode, Work, transact
 from dfs.core.roster import encode_roster, roster_digest
 from dfs.core.types import (
@@ -97,11 +98,11 @@ class Bench:
 
     def prepare(self, counter: int, key: Any = KEY) -> Promise:
         answer = self.ask(messages.Prepare(DIGEST, (PrepareItem(key, ballot(counter)),)))
-        return messages.decode_promises(answer.bulk[0])[0]
+        return bulk_rows.decode_promises(answer.bulk[0])[0]
 
     def accept(self, *items: AcceptItem) -> AcceptResult:
         result: AcceptResult = self.reply(
-            messages.Accept(DIGEST, len(items)), messages.encode_accepts(items)
+            messages.Accept(DIGEST, len(items)), bulk_rows.encode_accepts(items)
         ).results[0]
         return result
 
@@ -111,7 +112,7 @@ class Bench:
         return held
 
     def read(self, *, values: bool = True, shares: bool = False) -> RowState:
-        return messages.decode_states(self.ask(messages.Read(DIGEST, values, shares, (KEY,))).bulk[0])[0]
+        return bulk_rows.decode_states(self.ask(messages.Read(DIGEST, values, shares, (KEY,))).bulk[0])[0]
 
     def keep(self, *keys: ShareKey, body: bytes = b"body!") -> None:
         heads = tuple(ShareHead(key, len(body), xxh3_128_digest(body)) for key in keys)
@@ -157,7 +158,7 @@ def item(
     staged: bool = False,
     lenient: bool = False,
 ) -> AcceptItem:
-    encoded = b"".join(map(messages.encode_claim, claims))
+    encoded = b"".join(map(bulk_rows.encode_claim, claims))
     claim_set = register.claim_set_digest(encoded)
     digest = register.value_digest(value, claim_set)
     return AcceptItem(KEY, ballot(counter), value, digest, claim_set, b"" if staged else encoded, lenient)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from dfs.core import consensus, folders, limits, messages, register
+from dfs.core import bulk_rows, consensus, folders, limits, messages, register
+from dfs.core.bulk_rows import RowState
 from dfs.core.consensus import Change, Changed, Proposal, change_registers
 from dfs.core.effects import Operation
 from dfs.core.errors import (
@@ -19,7 +20,6 @@ from dfs.core.errors import (
     UnknownOutcomeError,
 )
 from dfs.core.keys import register_key
-from dfs.core.messages import RowState
 from dfs.core.node import Answer
 from dfs.core.types import Entry, EntryKind, RegisterRow, Version
 from tests.unit.histories import Story, explained, get, put, remove
@@ -269,9 +269,9 @@ def lie(**values: Any) -> Callable[[messages.Request, Answer], Answer]:
             return answer
         promises = [
             evolve(promise, **values)
-            for promise in messages.decode_promises(b"".join(map(bytes, answer.bulk)))
+            for promise in bulk_rows.decode_promises(b"".join(map(bytes, answer.bulk)))
         ]
-        return evolve(answer, bulk=(messages.encode_promises(promises),))
+        return evolve(answer, bulk=(bulk_rows.encode_promises(promises),))
 
     return tamper
 
@@ -288,7 +288,7 @@ FORGED = RegisterRow(promised=HUGE, accepted=HUGE, value=b"\x01forged", digest=b
         lie(state=RowState(evolve(FORGED, value=b""))),
         lambda _request, answer: evolve(answer, bulk=(b"nonsense",)),
         lambda request, answer: (
-            evolve(answer, bulk=(messages.encode_promises([]),))
+            evolve(answer, bulk=(bulk_rows.encode_promises([]),))
             if isinstance(request, messages.Prepare)
             else answer
         ),

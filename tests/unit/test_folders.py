@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from attrs import evolve
 
-from dfs.core import folders, limits, messages
+from dfs.core import bulk_rows, folders, limits, messages
 from dfs.core.errors import ConflictError, NotFoundError, QuorumError, UnknownOutcomeError
 from dfs.core.folders import (
     Health,
@@ -181,8 +181,8 @@ def repeating(request: messages.Request, answer: Answer) -> Answer:
     """The same page again and again, with more to come."""
     if not isinstance(request, messages.List):
         return answer
-    listed = [(NameId(b"\x01" * 16), messages.RowState())]
-    return Answer(messages.ListReply(1, True, NO_BALLOT), (messages.encode_listed(listed),))
+    listed = [(NameId(b"\x01" * 16), bulk_rows.RowState())]
+    return Answer(messages.ListReply(1, True, NO_BALLOT), (bulk_rows.encode_listed(listed),))
 
 
 def garbled(request: messages.Request, answer: Answer) -> Answer:

@@ -13,7 +13,19 @@ from typing import Any, TypeAlias
 import pytest
 from xxhash import xxh3_128_digest
 
-from dfs.core import encoding, errors, keys, limits, manifest, messages, pipeline, register, roster, wire
+from dfs.core import (
+    bulk_rows,
+    encoding,
+    errors,
+    keys,
+    limits,
+    manifest,
+    messages,
+    pipeline,
+    register,
+    roster,
+    wire,
+)
 from dfs.core.api import CodeOptions, Options, PlacementOptions
 from dfs.core.auth import sign_login, verify_login
 from dfs.core.keys import KdfParameters, VaultKeys
@@ -211,15 +223,17 @@ def frame(fields: Fields) -> Fields:
 
 
 ROWS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], bytes]]] = {
-    "states": (messages.decode_states, messages.encode_states),
-    "listed": (messages.decode_listed, messages.encode_listed),
-    "promises": (messages.decode_promises, messages.encode_promises),
-    "accepts": (messages.decode_accepts, messages.encode_accepts),
-    "claims": (messages.decode_claims, lambda claims: b"".join(map(messages.encode_claim, claims))),
+    "states": (bulk_rows.decode_states, bulk_rows.encode_states),
+    "listed": (bulk_rows.decode_listed, bulk_rows.encode_listed),
+    "promises": (bulk_rows.decode_promises, bulk_rows.encode_promises),
+    "accepts": (bulk_rows.decode_accepts, bulk_rows.encode_accepts),
+    "replays": (bulk_rows.decode_replays, bulk_rows.encode_replays),
+    "lacking": (bulk_rows.decode_lacking, bulk_rows.encode_lacking),
+    "claims": (bulk_rows.decode_claims, lambda claims: b"".join(map(bulk_rows.encode_claim, claims))),
 }
 
 
-def bulk_rows(fields: Fields) -> Fields:
+def row_bulk(fields: Fields) -> Fields:
     decode, encode = ROWS[fields["kind"]]
     run = fields["kind"] == "claims"
     bulk = b"".join(map(encoding.encode, fields["rows"])) if run else encoding.encode(fields["rows"])
@@ -259,7 +273,7 @@ def shares(fields: Fields) -> Fields:
         "checksums": stripe.checksums,
         "facts": facts,
         "nodes": claim.nodes,
-        "claim": messages.encode_claim(claim),
+        "claim": bulk_rows.encode_claim(claim),
     }
 
 
@@ -278,7 +292,7 @@ def volume_header(fields: Fields) -> Fields:
 
 
 def claim_row(fields: Fields) -> Fields:
-    (claim,) = messages.decode_claims(encoding.encode(fields["claim"]))
+    (claim,) = bulk_rows.decode_claims(encoding.encode(fields["claim"]))
     rest = volume_rows.pack_claim(claim)
     assert volume_rows.unpack_claim(claim.stripe, rest) == (claim, len(rest))
     return {"stripe": StripeId(claim.stripe), "rest": rest}
@@ -299,7 +313,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Fields], Fields]]] = {
     "names": {"chunk": chunk, "path": path, "digests": digests},
     "entries": {"entry": entry, "chunk_list": chunk_list},
     "rosters": {"roster": nodes},
-    "frames": {"frame": frame, "rows": bulk_rows},
+    "frames": {"frame": frame, "rows": row_bulk},
     "shares": {"shares": shares},
     "store": {
         "volume_header": volume_header,

@@ -1,6 +1,6 @@
 """Messages: each comes back as it was, in one form only, and rows within their bounds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from dfs.core import encoding, limits, messages
+from dfs.core.bulk_rows import AcceptItem, RowState, ShareBody
 from dfs.core.errors import RemoteProtocolError
-from dfs.core.messages import CODES, MESSAGES, SHAPES, AcceptItem, Message, Promise, RowState, ShareBody
+from dfs.core.messages import CODES, MESSAGES, SHAPES, Message
 from dfs.core.types import (
     Ballot,
     Claim,
@@ -64,7 +65,25 @@ SAMPLES: Sequence[Message] = (
     messages.Fetch((SHARE,)),
     messages.FetchReply((messages.FetchResult(0, 4, SUM), messages.FetchResult(messages.ABSENT, 0, b""))),
     messages.Status(),
-    messages.StatusReply(VaultState.ACTIVE, 1 << 50, 0, ""),
+    messages.StatusReply(VaultState.ACTIVE, 1 << 50, 0, "", 7, 2, 1, 1_800_000_000),
+    messages.Join(b"roster"),
+    messages.Quarantine(9),
+    messages.EndJoin(DIGEST, 9),
+    messages.StateReply(VaultState.QUARANTINED),
+    messages.Vaults("alice"),
+    messages.VaultsReply(("bob", "carol"), more=False),
+    messages.Enter("bob"),
+    messages.Adopt(NodeId(b"i" * 16), 2),
+    messages.Replay(DIGEST, 1),
+    messages.RaiseFloors(DIGEST, (messages.Floor(KEY.directory, BALLOT),)),
+    messages.Directories(DIGEST, b""),
+    messages.DirectoriesReply((messages.DirectoryState(KEY.directory, 3, BALLOT),), more=True),
+    messages.Claimed(DIGEST, KEY, BALLOT, 0),
+    messages.ClaimedReply(2, more=False),
+    messages.Verify((SHARE,)),
+    messages.VerifyReply((messages.CORRUPT,)),
+    messages.Lacking(DIGEST, STRIPE),
+    messages.LackingReply(1, more=False),
     messages.ErrorReply(5, "what", "kept", "next", b""),
 )
 
@@ -163,84 +182,3 @@ def test_the_largest_batches_fit_a_control_body() -> None:
         encoded = encoding.encode(message)
         assert len(encoded) + 32 <= limits.CONTROL_SIZE_MAX, name(message)  # with the mark of a reply
         assert read(type(message), encoded) == message
-
-
-# --- Bulk rows ----------------------------------------------------------------------------------------------
-
-ROWS: Sequence[tuple[Callable[[Any], bytes], Callable[[bytes], object], object]] = (
-    (messages.encode_states, messages.decode_states, (STATE, RowState(), RowState(corrupt=True))),
-    (messages.encode_states, messages.decode_states, (RowState(floor=BALLOT),)),
-    (messages.encode_listed, messages.decode_listed, ((KEY.name, STATE), (KEY.name, RowState()))),
-    (
-        messages.encode_promises,
-        messages.decode_promises,
-        (Promise(granted=True, ballot=Ballot(b""), state=STATE), Promise(False, BALLOT, RowState())),
-    ),
-    (messages.encode_accepts, messages.decode_accepts, (ACCEPT, ACCEPT)),
-    (lambda claims: b"".join(map(messages.encode_claim, claims)), messages.decode_claims, (CLAIM, CLAIM)),
-)
-
-
-@pytest.mark.parametrize(("encode", "decode", "rows"), ROWS)
-def test_rows_come_back(
-    encode: Callable[[Any], bytes], decode: Callable[[bytes], object], rows: Sequence[object]
-) -> None:
-    assert decode(encode(rows)) == rows
-    assert decode(encode(())) == ()
-
-
-@pytest.mark.parametrize(("encode", "decode", "rows"), ROWS)
-def test_cut_or_longer_rows_are_refused(
-    encode: Callable[[Any], bytes], decode: Callable[[bytes], object], rows: Sequence[object]
-) -> None:
-    encoded = encode(rows[:1])
-    for size in range(1, len(encoded)):
-        with pytest.raises(RemoteProtocolError):
-            decode(encoded[:size])
-    with pytest.raises(RemoteProtocolError):
-        decode(encoded + b"\xc0")
-
-
-@pytest.mark.parametrize("decode", list(dict.fromkeys(row[1] for row in ROWS)))
-@given(bulk=st.binary(max_size=60))
-def test_any_bulk_is_rows_or_the_error(decode: Callable[[bytes], object], bulk: bytes) -> None:
-    try:
-        decode(bulk)
-    except RemoteProtocolError:
-        return
-
-
-def test_what_a_row_may_not_be() -> None:
-    too_large = ACCEPT.__class__(
-        KEY, BALLOT, b"v" * (limits.ENTRY_SIZE_MAX + 1), DIGEST, b"", b"", lenient=False
-    )
-    with pytest.raises(RemoteProtocolError):
-        messages.decode_accepts(messages.encode_accepts([too_large]))
-    large_body = ShareBody(SHARE, SUM, bytes(limits.SHARE_INLINE_SIZE_MAX + 1))
-    with pytest.raises(RemoteProtocolError):
-        messages.decode_states(messages.encode_states([RowState(shares=(large_body,))]))
-    with pytest.raises(RemoteProtocolError):
-        messages.decode_states(messages.encode_states([RowState()] * (limits.LIST_COUNT_MAX + 1)))
-
-
-@pytest.mark.parametrize(
-    "claim",
-    [
-        Claim(StripeId(b"s"), 1, "a@1", Geometry(1, 1), ((0,),)),
-        Claim(STRIPE, limits.SHARE_SIZE_MAX + 1, "a@1", Geometry(1, 1), ((0,),)),
-        Claim(STRIPE, 1, "a" * 65, Geometry(1, 1), ((0,),)),
-        Claim(STRIPE, 1, "a@1", Geometry(1, 1), ((1024,),)),
-        Claim(STRIPE, 1, "a@1", Geometry(1, 1), ((0,),) * 17),
-        Claim(STRIPE, 1, "a@1", Geometry(1, 1), ((0,) * 17,)),
-    ],
-)
-def test_what_a_claim_may_not_be(claim: Claim) -> None:
-    with pytest.raises(RemoteProtocolError):
-        messages.decode_claims(messages.encode_claim(claim))
-
-
-@pytest.mark.parametrize(("needed", "total"), [(0, 1), (2, 1), (1, 17), (0, 0)])
-def test_a_claim_has_a_possible_geometry(needed: int, total: int) -> None:
-    encoded = encoding.encode((STRIPE, 1, "a@1", needed, total, ((0,),)))
-    with pytest.raises(RemoteProtocolError):
-        messages.decode_claims(encoded)

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from dfs.core import messages
+from dfs.core import bulk_rows, messages
+from dfs.core.bulk_rows import AcceptItem, Promise, RowState
 from dfs.core.errors import (
     ConflictError,
     RemoteProtocolError,
 )
 from dfs.core.interface import Store
-from dfs.core.messages import AcceptItem, AcceptResult, PrepareItem, Promise, RowState
+from dfs.core.messages import AcceptResult, PrepareItem
 from dfs.core.node import VaultNode
 from dfs.core.roster import encode_roster
 from dfs.core.types import (
@@ -235,9 +236,9 @@ def test_claims_may_come_before_in_parts(bench: Bench) -> None:
     bench.keep(mine(1), mine(2))
     accepted = item(1, claims=claims, staged=True)
     assert bench.accept(accepted).status == messages.UNCLAIMED
-    bench.ask(messages.Claims(accepted.claim_set, 0), messages.encode_claim(claims[0]))
+    bench.ask(messages.Claims(accepted.claim_set, 0), bulk_rows.encode_claim(claims[0]))
     assert bench.accept(accepted).status == messages.UNCLAIMED, "a part is not the whole"
-    bench.ask(messages.Claims(accepted.claim_set, 1), messages.encode_claim(claims[1]))
+    bench.ask(messages.Claims(accepted.claim_set, 1), bulk_rows.encode_claim(claims[1]))
     assert bench.accept(accepted).status == messages.ACCEPTED
     assert bench.vault.store.view(lambda view: view.claims(KEY, ballot(1))) == claims
 
@@ -245,7 +246,7 @@ def test_claims_may_come_before_in_parts(bench: Bench) -> None:
 def test_a_batch_is_answered_item_by_item(bench: Bench) -> None:
     bench.prepare(5)
     items = [item(1), evolve(item(1), key=register_key(2))]
-    reply = bench.reply(messages.Accept(DIGEST, 2), messages.encode_accepts(items))
+    reply = bench.reply(messages.Accept(DIGEST, 2), bulk_rows.encode_accepts(items))
     assert [result.status for result in reply.results] == [messages.REFUSED, messages.ACCEPTED]
 
 
@@ -254,7 +255,7 @@ def test_a_batch_is_answered_item_by_item(bench: Bench) -> None:
     [
         (2, item(1)),
         (1, evolve(item(1), digest=bytes(32))),
-        (1, evolve(item(1, claims=[claim(1)]), claims=messages.encode_claim(claim(2)))),
+        (1, evolve(item(1, claims=[claim(1)]), claims=bulk_rows.encode_claim(claim(2)))),
         (1, evolve(item(1, claims=[claim(1)]), claims=b"\x00")),
     ],
 )
@@ -262,7 +263,7 @@ def test_an_accept_that_contradicts_itself_breaks_the_protocol(
     bench: Bench, count: int, broken: AcceptItem
 ) -> None:
     with pytest.raises(RemoteProtocolError):
-        bench.ask(messages.Accept(DIGEST, count), messages.encode_accepts([broken]))
+        bench.ask(messages.Accept(DIGEST, count), bulk_rows.encode_accepts([broken]))
     assert bench.read().row is None
 
 

@@ -8,12 +8,13 @@ import pytest
 from attrs import evolve
 from xxhash import xxh3_128_digest
 
-from dfs.core import limits, messages, node
+from dfs.core import bulk_rows, limits, messages, node
+from dfs.core.bulk_rows import RowState
 from dfs.core.errors import (
     CorruptShareError,
     RemoteProtocolError,
 )
-from dfs.core.messages import RowState, ShareHead
+from dfs.core.messages import ShareHead
 from dfs.core.types import (
     NO_BALLOT,
 )
@@ -73,7 +74,7 @@ def test_a_reply_stops_growing(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     rows = [register_key(i) for i in range(4)]
     bench.accept(*(evolve(item(1), key=key) for key in rows))
     answer = bench.ask(messages.List(DIGEST, DIRECTORY, b"", 100, True))
-    assert [name for name, _ in messages.decode_listed(answer.bulk[0])] == [rows[0].name, rows[1].name]
+    assert [name for name, _ in bulk_rows.decode_listed(answer.bulk[0])] == [rows[0].name, rows[1].name]
     assert answer.reply == messages.ListReply(2, True, NO_BALLOT)
 
 
@@ -96,7 +97,7 @@ def test_a_directory_is_listed_page_by_page(bench: Bench) -> None:
 
     def page(after: bytes, count_max: int) -> tuple[list[bytes], bool]:
         answer = bench.ask(messages.List(DIGEST, DIRECTORY, after, count_max, False))
-        listed = messages.decode_listed(answer.bulk[0])
+        listed = bulk_rows.decode_listed(answer.bulk[0])
         assert all(state.row is not None and state.row.value == b"" for _, state in listed)
         assert isinstance(answer.reply, messages.ListReply)
         return [name for name, _ in listed], answer.reply.more

@@ -3,7 +3,7 @@
 import pytest
 from attrs import evolve
 
-from dfs.core import limits, messages
+from dfs.core import bulk_rows, limits, messages
 from dfs.core.errors import IncompleteError, NotFoundError, QuorumError
 from dfs.core.interface import Transaction
 from dfs.core.keys import register_key
@@ -171,7 +171,7 @@ def garbled(request: messages.Request, answer: Answer) -> Answer:
 
 def shortened(request: messages.Request, answer: Answer) -> Answer:
     return (
-        evolve(answer, bulk=(messages.encode_states([]),)) if isinstance(request, messages.Read) else answer
+        evolve(answer, bulk=(bulk_rows.encode_states([]),)) if isinstance(request, messages.Read) else answer
     )
 
 

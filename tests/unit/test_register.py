@@ -7,7 +7,7 @@ from attrs import evolve, frozen
 from hypothesis import given, settings, strategies as st
 
 from dfs.core import limits, register
-from dfs.core.messages import RowState
+from dfs.core.bulk_rows import RowState
 from dfs.core.quorum import Quorum, default_tolerance, quorum_of
 from dfs.core.register import Memory, Verdict, decide_read
 from dfs.core.types import NO_BALLOT, Ballot, NodeId, RegisterRow

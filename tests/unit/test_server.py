@@ -14,15 +14,16 @@ import pytest
 from attrs import define, evolve, field
 from xxhash import xxh3_128_digest
 
-from dfs.core import keys, limits, messages, register, wire
+from dfs.core import bulk_rows, keys, limits, messages, register, wire
 from dfs.core.accounts import Accounts
 from dfs.core.auth import sign_login
+from dfs.core.bulk_rows import AcceptItem
 from dfs.core.env import RealEnv, RealFiles
 from dfs.core.errors import BusyError, DfsError, LoginError, UnreachableError
 from dfs.core.identity import ensure_certificate
 from dfs.core.interface import Buffer, Listener, Store, StoreOptions, Stream, Transport, TransportOptions
 from dfs.core.keys import KEY_FILE, LoginKeys
-from dfs.core.messages import AcceptItem, ConfirmItem, PrepareItem, ShareHead
+from dfs.core.messages import ConfirmItem, PrepareItem, ShareHead
 from dfs.core.roster import encode_roster, roster_digest
 from dfs.core.server import THREAD_COUNT_MAX, Server, ServerOptions
 from dfs.core.types import (
@@ -217,12 +218,12 @@ def test_a_file_goes_in_and_comes_back(house: House) -> None:
     assert bulk == large + small
 
     put(client, WRAP, b"\x01entry", [0, 1])
-    (state,) = messages.decode_states(client.ask(messages.Read(DIGEST, True, True, (WRAP,)))[1])
+    (state,) = bulk_rows.decode_states(client.ask(messages.Read(DIGEST, True, True, (WRAP,)))[1])
     assert state.row is not None
     assert state.row.value == b"\x01entry"
     assert state.row.confirmed == b"tag".ljust(32)
     listed, bulk = client.ask(messages.List(DIGEST, WRAP.directory, b"", 100, True))
-    assert [name for name, _ in messages.decode_listed(bulk)] == [WRAP.name]
+    assert [name for name, _ in bulk_rows.decode_listed(bulk)] == [WRAP.name]
     assert not listed.more
     assert client.mark.incarnation == 3
     assert client.mark.mark > 0
@@ -232,12 +233,12 @@ def put(client: Client, key: RegisterKey, value: bytes, stripes: Sequence[int]) 
     """Prepare, accept and confirm a value that claims whole-stripe shares."""
     ballot = register.make_ballot(1, b"a" * 16)
     _, bulk = client.ask(messages.Prepare(DIGEST, (PrepareItem(key, ballot),)))
-    assert messages.decode_promises(bulk)[0].granted
+    assert bulk_rows.decode_promises(bulk)[0].granted
     claimed = [Claim(share_key(i).stripe, 1, "code@1", Geometry(1, 1), ((0,),)) for i in stripes]
-    claims = b"".join(map(messages.encode_claim, claimed))
+    claims = b"".join(map(bulk_rows.encode_claim, claimed))
     claim_set = register.claim_set_digest(claims)
     digest = register.value_digest(value, claim_set)
-    rows = messages.encode_accepts([AcceptItem(key, ballot, value, digest, claim_set, claims, False)])
+    rows = bulk_rows.encode_accepts([AcceptItem(key, ballot, value, digest, claim_set, claims, False)])
     assert client.ask(messages.Accept(DIGEST, 1), [rows])[0].results[0].status == messages.ACCEPTED
     confirmation = ConfirmItem(key, ballot, b"tag".ljust(32), True)
     assert client.ask(messages.Confirm(DIGEST, True, (confirmation,)))[0].held == (True,)

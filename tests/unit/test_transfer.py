@@ -7,10 +7,10 @@ import pytest
 from attrs import evolve
 from xxhash import xxh3_128_digest
 
-from dfs.core import limits, manifest, messages, pipeline, transfer
+from dfs.core import bulk_rows, limits, manifest, messages, pipeline, transfer
+from dfs.core.bulk_rows import ShareBody
 from dfs.core.errors import IncompleteError, IntegrityError
 from dfs.core.interface import Buffer, ShareSlice
-from dfs.core.messages import ShareBody
 from dfs.core.node import Answer
 from dfs.core.pipeline import Slot
 from dfs.core.types import (
@@ -66,9 +66,9 @@ def false_shares(request: messages.Request, answer: Answer) -> Answer:
     if isinstance(request, messages.Fetch):
         return evolve(answer, shares=tuple(false_slice(share) for share in answer.shares))
     if isinstance(request, messages.Read):
-        states = messages.decode_states(b"".join(map(bytes, answer.bulk)))
+        states = bulk_rows.decode_states(b"".join(map(bytes, answer.bulk)))
         lies = [evolve(state, shares=tuple(map(false_body, state.shares))) for state in states]
-        return evolve(answer, bulk=(messages.encode_states(lies),))
+        return evolve(answer, bulk=(bulk_rows.encode_states(lies),))
     return answer
 
 
@@ -272,7 +272,7 @@ def foreign(request: messages.Request, answer: Answer) -> Answer:
     """Push shares of others, of any size, along with a row."""
     if not isinstance(request, messages.Read):
         return answer
-    states = messages.decode_states(b"".join(map(bytes, answer.bulk)))
+    states = bulk_rows.decode_states(b"".join(map(bytes, answer.bulk)))
     stripes = {share.key.stripe for state in states for share in state.shares} or {StripeId(bytes(32))}
     lies = [
         ShareBody(ShareKey(stripe, index), bytes(16), body)
@@ -281,7 +281,7 @@ def foreign(request: messages.Request, answer: Answer) -> Answer:
         for body in (b"short", b"")
     ]
     pushed = [evolve(state, shares=(*state.shares, *lies)) for state in states]
-    return evolve(answer, bulk=(messages.encode_states(pushed),))
+    return evolve(answer, bulk=(bulk_rows.encode_states(pushed),))
 
 
 @pytest.mark.parametrize("place", range(4))
