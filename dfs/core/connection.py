@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from dfs.core import limits, messages, wire
+from dfs.core.conversation import Conversation, House
 from dfs.core.errors import (
     CorruptShareError,
     DfsError,
@@ -23,7 +24,7 @@ from dfs.core.errors import (
     UnreachableError,
 )
 from dfs.core.interface import Env, ShareSlice, Stream
-from dfs.core.node import Answer, Conversation, House
+from dfs.core.node import Answer
 from dfs.core.wire import Header
 
 SCRATCH_SIZE: Final = 256 * limits.KIB  # what is sent in one call; a thread has one such buffer

@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from dfs.core import connection, limits, messages, wire
 from dfs.core.connection import SCRATCH_SIZE, BufferPool, Connection, Turn
+from dfs.core.conversation import House
 from dfs.core.errors import (
     CorruptShareError,
     DfsError,
@@ -20,7 +21,7 @@ from dfs.core.errors import (
     UnreachableError,
 )
 from dfs.core.interface import Buffer, Env, ShareSlice, Stream
-from dfs.core.node import Answer, House
+from dfs.core.node import Answer
 from dfs.core.types import NodeId, ShareKey, StripeId
 
 HELLO = messages.Hello(b"c" * 32, "", ())

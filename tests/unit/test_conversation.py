@@ -9,10 +9,11 @@ from attrs import define, field
 
 from dfs.core import keys, limits, messages
 from dfs.core.auth import sign_login
+from dfs.core.conversation import Conversation
 from dfs.core.env import RealEnv, RealFiles
 from dfs.core.errors import LoginError, RemoteProtocolError
 from dfs.core.interface import StoreOptions, VaultStore
-from dfs.core.node import Conversation, VaultNode, Work, transact
+from dfs.core.node import VaultNode, Work, transact
 from dfs.core.roster import encode_roster
 from dfs.core.types import Node, NodeId, Roster, VaultState
 from dfs.core.wire import Mark, Phase, Session, decode_header
