@@ -1,4 +1,4 @@
-"""What people read: sizes, times, the words of the original, and one line for each thing that happened.
+"""What people read: the words of the original, and one line for each thing that happened.
 
 Pure: values in, text out. It is imported for `dfs --help` too, so heavy rooms are named for the type
 checker only.
@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from dfs.core.paths import name_of, printable
 from dfs.core.types import EntryKind, NodeId, Outcome
+from dfs.core.units import (
+    count_text as count_text,
+    duration_text as duration_text,
+    listing as listing,
+    rate_text as rate_text,
+    short_size as short_size,
+    size_text as size_text,
+)
 
 if TYPE_CHECKING:
     from dfs.core.folders import Listed
@@ -32,10 +40,6 @@ SEALED: Final = "This vault was sealed with another password."
 STALE: Final = "degraded: may be stale"
 STALE_LINE: Final = f"{STALE}, too few nodes answer to be sure  (DFS-E304)"
 
-KIBI: Final = 1024
-SIZE_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-MINUTE_S: Final = 60
-HOUR_S: Final = 3600
 REASONS: Final = {
     "refused the connection": "refused",
     "does not answer": "no answer",
@@ -58,52 +62,6 @@ class NodeState(Protocol):
     @property
     def down(self) -> str:
         """Why it is left out."""
-
-
-# --- Figures ------------------------------------------------------------------------------------------------
-
-
-def size_text(size: int) -> str:
-    """Return a size in bytes with one decimal: ``17.5 KiB``."""
-    if size < KIBI:
-        return f"{size} B"
-    value = float(size)
-    for unit in SIZE_UNITS:
-        value /= KIBI
-        if round(value, 1) < KIBI:
-            return f"{value:.1f} {unit}"
-    return f"{value:.1f} {SIZE_UNITS[-1]}"
-
-
-def short_size(size: int) -> str:
-    """Return a size with about three figures: ``8.8 KiB``, ``234 MiB``."""
-    number, _, unit = size_text(size).partition(" ")
-    return f"{float(number):.0f} {unit}" if float(number) >= 100 else f"{number} {unit}"
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration: ``6.1 s``, ``2 min 05 s``, ``3 h 07 min``."""
-    if round(seconds, 1) < MINUTE_S:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < HOUR_S:
-        return f"{whole // MINUTE_S} min {whole % MINUTE_S:02d} s"
-    return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S:02d} min"
-
-
-def rate_text(size: int, seconds: float) -> str:
-    """Return bytes in a time as a rate: ``88 MiB/s``."""
-    return f"{short_size(round(size / max(seconds, 1e-3)))}/s"
-
-
-def count_text(count: int, noun: str) -> str:
-    """Return ``1 file``, ``2 files``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def listing(words: Sequence[str]) -> str:
-    """Return words as people list them: ``a, b and c``."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 # --- What happened ------------------------------------------------------------------------------------------

@@ -126,4 +126,10 @@ from dfs.core.types import (
     VaultState as VaultState,
     Version as Version,
 )
-from dfs.core.units import split_address as split_address
+from dfs.core.units import (
+    count_text as count_text,
+    duration_text as duration_text,
+    listing as listing,
+    size_text as size_text,
+    split_address as split_address,
+)

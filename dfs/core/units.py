@@ -1,10 +1,10 @@
-"""Sizes, durations, rates and addresses as people write them.
+"""Sizes, durations, rates and addresses as people write and read them.
 
-Every function raises ConfigError with a bare reason; the caller knows which key, flag or line it was about.
+What reads them raises ConfigError with a bare reason; the caller knows which key, flag or line it was about.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dfs.core.errors import ConfigError
@@ -12,10 +12,15 @@ from dfs.core.errors import ConfigError
 SIZE_MAX: Final = (1 << 63) - 1  # bytes; what SQLite and the file system can count
 DURATION_S_MAX: Final = 366 * 86400.0
 PORT_MAX: Final = 65535
+KIBI: Final = 1024
+MINUTE_S: Final = 60
+HOUR_S: Final = 3600
+DAY_S: Final = 86400
 
 SIZES: Final[Mapping[str, int]] = {
     unit: 1 << (10 * power) for power, unit in enumerate(("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
 }
+SHOWN_SIZES: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 # In milliseconds, so that every unit is a whole number.
 DURATIONS: Final[Mapping[str, int]] = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -105,3 +110,51 @@ def _check_ipv6(text: str) -> None:
 def join_address(machine: str, port: int) -> str:
     """Return ``machine:port``, an IPv6 number in brackets: the one way dfs writes an address."""
     return f"[{machine}]:{port}" if ":" in machine else f"{machine}:{port}"
+
+
+# --- Figures for people -------------------------------------------------------------------------------------
+
+
+def size_text(size: int) -> str:
+    """Return a size in bytes with one decimal: ``17.5 KiB``."""
+    if size < KIBI:
+        return f"{size} B"
+    value = float(size)
+    for unit in SHOWN_SIZES:
+        value /= KIBI
+        if round(value, 1) < KIBI:
+            return f"{value:.1f} {unit}"
+    return f"{value:.1f} {SHOWN_SIZES[-1]}"
+
+
+def short_size(size: int) -> str:
+    """Return a size with about three figures: ``8.8 KiB``, ``234 MiB``."""
+    number, _, unit = size_text(size).partition(" ")
+    return f"{float(number):.0f} {unit}" if float(number) >= 100 else f"{number} {unit}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration: ``6.1 s``, ``2 min 05 s``, ``3 h 07 min``, ``4 d 04 h``."""
+    if round(seconds, 1) < MINUTE_S:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < HOUR_S:
+        return f"{whole // MINUTE_S} min {whole % MINUTE_S:02d} s"
+    if whole < DAY_S:
+        return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S:02d} min"
+    return f"{whole // DAY_S} d {whole % DAY_S // HOUR_S:02d} h"
+
+
+def rate_text(size: int, seconds: float) -> str:
+    """Return bytes in a time as a rate: ``88 MiB/s``."""
+    return f"{short_size(round(size / max(seconds, 1e-3)))}/s"
+
+
+def count_text(count: int, noun: str) -> str:
+    """Return ``1 file``, ``2 files``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listing(words: Sequence[str]) -> str:
+    """Return words as people list them: ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

@@ -26,6 +26,8 @@ from dfs.core.api import (
     Options,
     hookimpl,
     limits,
+    listing,
+    size_text,
 )
 
 DFS_API_VERSION = 1
@@ -194,14 +196,14 @@ class _Demo:
         (self.folder / SAMPLE).write_bytes(sample)
         (stored,) = self.run("put", SAMPLE)
         nodes = f"{stored['shares']} of {stored['total']} nodes, survives any {stored['survives']}"
-        self.step(f"put {SAMPLE} {_size_text(SAMPLE_SIZE)}: {nodes}")
+        self.step(f"put {SAMPLE} {size_text(SAMPLE_SIZE)}: {nodes}")
         return sample
 
     def kill_nodes(self) -> None:
         """Kill as many nodes as the file is said to survive."""
         for node in self.victims:
             node.kill()
-        self.step(f"killed {_listing(self.victims)}")
+        self.step(f"killed {listing([node.name for node in self.victims])}")
 
     def get(self, sample: bytes) -> None:
         """Get the file from the nodes that are left. Raises: DemoError: it is another one."""
@@ -209,13 +211,13 @@ class _Demo:
         if (self.folder / f"{SAMPLE}.back").read_bytes() != sample:
             raise DemoError(f"{SAMPLE} came back different from what was stored")
         nodes = ", ".join(sorted(got["bytes_by_node"]))
-        self.step(f"get {SAMPLE} {_size_text(got['size'])} from {nodes}: identical")
+        self.step(f"get {SAMPLE} {size_text(got['size'])} from {nodes}: identical")
 
     def restart_nodes(self) -> None:
         """Start the killed nodes again."""
         for node in self.victims:
             node.start()
-        self.step(f"restarted {_listing(self.victims)}")
+        self.step(f"restarted {listing([node.name for node in self.victims])}")
 
     def check(self) -> None:
         """Look whether nothing is missing. Raises: DemoError: something is."""
@@ -255,15 +257,6 @@ def _clean_environ(folder: Path) -> dict[str, str]:
     package_parent = str(Path(__file__).resolve().parents[2])
     paths = [package_parent, *filter(None, [environ.get("PYTHONPATH")])]
     return {**environ, "PYTHONPATH": os.pathsep.join(paths), "XDG_STATE_HOME": str(folder / "state")}
-
-
-def _size_text(size: int) -> str:
-    return f"{size / limits.MIB:.1f} MiB"
-
-
-def _listing(nodes: Sequence[_Node]) -> str:
-    names = [node.name for node in nodes]
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:

@@ -63,46 +63,6 @@ def listed(entry: Entry, holder_count: int = 4) -> Listed:
 
 
 @pytest.mark.parametrize(
-    ("size", "text", "short"),
-    [
-        (0, "0 B", "0 B"),
-        (1023, "1023 B", "1023 B"),
-        (1024, "1.0 KiB", "1.0 KiB"),
-        (17920, "17.5 KiB", "17.5 KiB"),
-        (8 << 20, "8.0 MiB", "8.0 MiB"),
-        (234 << 20, "234.0 MiB", "234 MiB"),
-        ((1 << 20) - 1, "1.0 MiB", "1.0 MiB"),  # never "1024.0 KiB"
-        (3 << 40, "3.0 TiB", "3.0 TiB"),
-        (1 << 70, "1024.0 EiB", "1024 EiB"),
-    ],
-)
-def test_sizes_have_one_decimal(size: int, text: str, short: str) -> None:
-    assert (texts.size_text(size), texts.short_size(size)) == (text, short)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0, "0.0 s"), (6.14, "6.1 s"), (59.97, "1 min 00 s"), (125.4, "2 min 05 s"), (11_222.0, "3 h 07 min")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert texts.duration_text(seconds) == text
-
-
-def test_rates_never_divide_by_nothing() -> None:
-    assert texts.rate_text(88 << 20, 1.0) == "88.0 MiB/s"
-    assert texts.rate_text(1 << 20, 0.0) == "1000 MiB/s"
-
-
-def test_lists_read_like_lists() -> None:
-    assert [texts.listing(list(words)) for words in ("", "a", "ab", "abc")] == [
-        "",
-        "a",
-        "a and b",
-        "a, b and c",
-    ]
-
-
-@pytest.mark.parametrize(
     ("outcome", "text"),
     [
         (OUTCOME, "17.5 KiB, 4 of 4 nodes, survives any 2"),

@@ -1,9 +1,20 @@
-"""Sizes, durations, rates and addresses as people write them."""
+"""Sizes, durations, rates and addresses as people write and read them."""
 
 import pytest
 
 from dfs.core.errors import ConfigError
-from dfs.core.units import join_address, parse_duration, parse_rate, parse_size, split_address
+from dfs.core.units import (
+    duration_text,
+    join_address,
+    listing,
+    parse_duration,
+    parse_rate,
+    parse_size,
+    rate_text,
+    short_size,
+    size_text,
+    split_address,
+)
 
 
 @pytest.mark.parametrize(
@@ -112,3 +123,50 @@ def test_no_address(text: str, reason: str) -> None:
 
 def test_port_0_only_where_it_is_meant() -> None:
     assert split_address("127.0.0.1:0", port_min=0) == ("127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "text", "short"),
+    [
+        (0, "0 B", "0 B"),
+        (1023, "1023 B", "1023 B"),
+        (1024, "1.0 KiB", "1.0 KiB"),
+        (17920, "17.5 KiB", "17.5 KiB"),
+        (8 << 20, "8.0 MiB", "8.0 MiB"),
+        (234 << 20, "234.0 MiB", "234 MiB"),
+        ((1 << 20) - 1, "1.0 MiB", "1.0 MiB"),  # never "1024.0 KiB"
+        (3 << 40, "3.0 TiB", "3.0 TiB"),
+        (1 << 70, "1024.0 EiB", "1024 EiB"),
+    ],
+)
+def test_sizes_have_one_decimal(size: int, text: str, short: str) -> None:
+    assert (size_text(size), short_size(size)) == (text, short)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0.0 s"),
+        (6.14, "6.1 s"),
+        (59.97, "1 min 00 s"),
+        (125.4, "2 min 05 s"),
+        (11_222.0, "3 h 07 min"),
+        (3.6e5, "4 d 04 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_rates_never_divide_by_nothing() -> None:
+    assert rate_text(88 << 20, 1.0) == "88.0 MiB/s"
+    assert rate_text(1 << 20, 0.0) == "1000 MiB/s"
+
+
+def test_lists_read_like_lists() -> None:
+    assert [listing(list(words)) for words in ("", "a", "ab", "abc")] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
