@@ -9,6 +9,7 @@ else escapes. A ``deadline_s`` is a value of the monotonic clock, not a duration
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import field
@@ -370,8 +371,25 @@ class View(Protocol):
     def staged_claims(self, claim_set: bytes) -> Sequence[Claim]:
         """The claims staged under a digest, all parts in order; empty when none."""
 
-    def claims(self, register: RegisterKey, ballot: Ballot) -> Sequence[Claim]:
-        """The claims an accepted value holds, in order."""
+    def claims(
+        self, register: RegisterKey, ballot: Ballot, position: int = 0, count_max: int | None = None
+    ) -> Sequence[Claim]:
+        """The claims an accepted value holds, in order, from ``position`` on; None: all that follow."""
+
+    def directories(self, after: bytes, count_max: int) -> Sequence[tuple[DirectoryId, int, Ballot]]:
+        """Directories with id > ``after`` that have rows or a floor, by id: id, rows, floor or NO_BALLOT."""
+
+    def lacking(self, after: bytes, count_max: int) -> Sequence[tuple[Claim, tuple[int, ...]]]:
+        """Claimed stripes with id > ``after`` of which shares are owed or corrupt, by id, and which shares.
+
+        The claim is one of those on the stripe: others may name other nodes.
+        """
+
+    def owed(self, keys: Sequence[ShareKey]) -> Sequence[ShareKey]:
+        """Those of ``keys`` that `lacking` would name, in order."""
+
+    def counts(self) -> tuple[int, int, int]:
+        """How many shares are kept, are owed, and are corrupt (of those kept)."""
 
     def floor(self, directory: DirectoryId) -> Ballot:
         """Highest forgotten ballot of the directory, NO_BALLOT when none."""
@@ -420,6 +438,9 @@ class Transaction(View, Protocol):
 
     def unpin(self, now_s: float) -> int:
         """Drop pins and staged claims that ended; returns how many."""
+
+    def renew(self, until_s: float) -> None:
+        """Let every pin and staged claim end at ``until_s``: their times are of another start's clock."""
 
     def collect(self, count_max: int) -> int:
         """Drop up to ``count_max`` shares of stripes without claim and pin; space goes after the commit."""
@@ -555,8 +576,23 @@ class CommandContext(Protocol):
         With kind "" the values are the JSON result itself. Control characters are escaped.
         """
 
+    def note(self, text: str) -> None:
+        """Say on stderr what was done; nothing to programs."""
+
     def fail(self, error: Exception) -> None:
         """Tell of an error (DfsError) and go on; the exit status follows from the worst."""
+
+    def end(self, code: int) -> None:
+        """Note the exit code of a part, as `fail` does with an error's."""
+
+    def degrade(self, text: str) -> None:
+        """Tell on stderr, unless it is "", of less redundancy than wanted: exit code 3, or 0 if `--no-strict`."""
+
+    def meter(self, label: str, total_size: int | None) -> AbstractContextManager[Callable[[int], object]]:
+        """Show on stderr how far something is, while it lasts; it is called with the bytes done since."""
+
+    def redraw(self) -> None:
+        """Begin what replaces all that was printed before."""
 
 
 # --- Options and plugin objects -----------------------------------------------------------------------------

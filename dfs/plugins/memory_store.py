@@ -6,6 +6,7 @@ Option ``capacity``: bytes of the pretended disk.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -137,9 +138,46 @@ class TablesView:
         parts = sorted(key for key in self._tables.staged_claims if key[0] == claim_set)
         return [claim for part in parts for claim in self._tables.staged_claims[part][1]]
 
-    def claims(self, register: RegisterKey, ballot: Ballot) -> Sequence[Claim]:
-        """Return the claims an accepted value holds."""
-        return list(self._tables.claims.get((register, ballot), ()))
+    def claims(
+        self, register: RegisterKey, ballot: Ballot, position: int = 0, count_max: int | None = None
+    ) -> Sequence[Claim]:
+        """Return the claims an accepted value holds, from a position on."""
+        end = None if count_max is None else position + count_max
+        return list(self._tables.claims.get((register, ballot), ())[position:end])
+
+    def directories(self, after: bytes, count_max: int) -> Sequence[tuple[DirectoryId, int, Ballot]]:
+        """Return directories with id > ``after`` that have rows or a floor: id, rows, floor."""
+        tables = self._tables
+        row_counts = Counter(key.directory for key in tables.registers)
+        found = sorted(directory for directory in {*row_counts, *tables.floors} if directory > after)
+        return [(each, row_counts[each], self.floor(each)) for each in found[:count_max]]
+
+    def lacking(self, after: bytes, count_max: int) -> Sequence[tuple[Claim, tuple[int, ...]]]:
+        """Return claimed stripes with id > ``after`` of which shares are owed or corrupt."""
+        lacking = self._lacking()
+        return [lacking[stripe] for stripe in sorted(lacking) if stripe > after][:count_max]
+
+    def _lacking(self) -> dict[StripeId, tuple[Claim, tuple[int, ...]]]:
+        tables = self._tables
+        shares: dict[StripeId, set[int]] = {}
+        for key in (*(key for _, _, key in tables.owed), *tables.corrupt):
+            shares.setdefault(key.stripe, set()).add(key.index)
+        claims = (claim for held in (tables.claims.values() if shares else ()) for claim in held)
+        return {
+            claim.stripe: (claim, tuple(sorted(shares[claim.stripe])))
+            for claim in claims
+            if claim.stripe in shares
+        }
+
+    def owed(self, keys: Sequence[ShareKey]) -> Sequence[ShareKey]:
+        """Return those that `lacking` would name."""
+        lacking = self._lacking()
+        return [key for key in keys if key.stripe in lacking and key.index in lacking[key.stripe][1]]
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many shares are kept, are owed, and are corrupt."""
+        tables = self._tables
+        return len(tables.shares), len({key for _, _, key in tables.owed}), len(tables.corrupt)
 
     def floor(self, directory: DirectoryId) -> Ballot:
         """Return the highest forgotten ballot of the directory."""
@@ -273,6 +311,14 @@ class TablesTransaction(TablesView):
         for part in parts:
             del tables.staged_claims[part]
         return len(ended) + len(parts)
+
+    def renew(self, until_s: float) -> None:
+        """Let every pin and staged claim end at ``until_s``."""
+        tables = self._copy("pins", "staged_claims")
+        for stripe in tables.pins:
+            tables.pins[stripe] = until_s
+        for part, (_, claims) in tables.staged_claims.items():
+            tables.staged_claims[part] = until_s, claims
 
     def collect(self, count_max: int) -> int:
         """Drop up to ``count_max`` shares whose stripe has neither claim nor pin, in order of names."""

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from dfs.core.api import (
     CorruptShareError,
+    DirectoryId,
     RegisterRow,
     Staged,
     StoreOptions,
@@ -32,6 +33,10 @@ def options(folder: Path, **values: str) -> StoreOptions:
         reserve_size=0,
         values=values,
     )
+
+
+def directory_id(number: int) -> DirectoryId:
+    return DirectoryId(bytes((number,)) * 16)
 
 
 numbers = st.integers(0, 3)
@@ -111,6 +116,16 @@ class SameBehaviour(RuleBasedStateMachine):
     def collect(self, count_max: int) -> None:
         self.both(lambda transaction: transaction.collect(count_max))
 
+    @rule(until_s=moments)
+    def renew(self, until_s: float) -> None:
+        self.both(lambda transaction: transaction.renew(until_s))
+
+    @rule(number=numbers, directory=numbers, counter=counters)
+    def fill_directories(self, number: int, directory: int, counter: int) -> None:
+        key = register_key(number, directory_id(directory))
+        self.both(lambda transaction: transaction.set_register(key, RegisterRow()))
+        self.both(lambda transaction: transaction.set_floor(directory_id(number), ballot(counter)))
+
     @rule(number=numbers)
     def mark_corrupt(self, number: int) -> None:
         self.both(lambda transaction: transaction.mark_corrupt(share_key(number)))
@@ -146,7 +161,13 @@ class SameBehaviour(RuleBasedStateMachine):
             view.staged_claims(b"set"),
             view.registers(DIRECTORY, b"", 100),
         ]
-        seen += [view.claims(register_key(number), ballot(c)) for number in range(4) for c in range(1, 4)]
+        for number, counter in itertools.product(range(4), range(1, 4)):
+            held = (register_key(number), ballot(counter))
+            seen += [view.claims(*held), view.claims(*held, 1, 1)]
+        seen += [view.counts(), view.owed(keys)]
+        for after in range(4):
+            seen.append(view.lacking(share_key(after).stripe, 2))
+            seen.append(view.directories(directory_id(after), 2))
         return seen
 
 

@@ -57,7 +57,7 @@ from dfs.plugins import (
     split,
     xor,
 )
-from dfs.plugins.volumes import files as volume_files, rows as volume_rows, store as volume_store
+from dfs.plugins.volumes import files as volume_files, packing as volume_packing, store as volume_store
 
 FOLDER = Path(__file__).parents[1] / "golden"
 Fields: TypeAlias = Mapping[str, Any]
@@ -293,15 +293,15 @@ def volume_header(fields: Fields) -> Fields:
 
 def claim_row(fields: Fields) -> Fields:
     (claim,) = bulk_rows.decode_claims(encoding.encode(fields["claim"]))
-    rest = volume_rows.pack_claim(claim)
-    assert volume_rows.unpack_claim(claim.stripe, rest) == (claim, len(rest))
+    rest = volume_packing.pack_claim(claim)
+    assert volume_packing.unpack_claim(claim.stripe, rest) == (claim, len(rest))
     return {"stripe": StripeId(claim.stripe), "rest": rest}
 
 
 def register_row(fields: Fields) -> Fields:
     names = ("promised", "accepted", "value", "digest", "claim_set", "confirmed", "safe", "claimed_count")
     row = RegisterRow(**{name: fields[name] for name in names})
-    return {"row_digest": volume_rows.register_digest(register_of(fields), row)}
+    return {"row_digest": volume_packing.register_digest(register_of(fields), row)}
 
 
 def vault_folder(fields: Fields) -> Fields:

@@ -125,6 +125,48 @@ def test_keeping_settles_what_was_owed(vault: VaultStore) -> None:
     assert owed_count() == 0
 
 
+def test_lacking_names_claimed_stripes_without_a_good_copy(vault: VaultStore) -> None:
+    keep(vault, *(share_key(number, index) for number in (1, 2, 3, 4) for index in (0, 1)))
+
+    def work(transaction: Transaction) -> None:
+        transaction.claim(register_key(1), ballot(1), [claim(1), claim(2), claim(5)])
+        transaction.claim(register_key(2), ballot(1), [claim(2)])
+        transaction.owe(register_key(1), ballot(1), [share_key(5, 2), share_key(5, 0)])
+        transaction.owe(register_key(2), ballot(1), [share_key(2, 2)])
+        transaction.owe(register_key(1), ballot(1), [share_key(2, 2)])
+        for key in (share_key(1, 1), share_key(2, 0), share_key(3)):  # nobody claims the third
+            transaction.mark_corrupt(key)
+
+    vault.transact(work)
+    lacking = [(claim(1), (1,)), (claim(2), (0, 2)), (claim(5), (0, 2))]
+    assert vault.view(lambda view: view.lacking(b"", 10)) == lacking
+    assert vault.view(lambda view: view.lacking(b"", 2)) == lacking[:2]
+    assert vault.view(lambda view: view.lacking(share_key(2).stripe, 10)) == lacking[2:]
+    assert vault.view(lambda view: view.counts()) == (8, 3, 3)
+    named = [share_key(5, 2), share_key(5, 1), share_key(3), share_key(1, 1), share_key(1), share_key(9)]
+    assert vault.view(lambda view: view.owed(named)) == [share_key(5, 2), share_key(1, 1)]
+    keep(vault, share_key(5, 0), share_key(5, 2), share_key(2, 2), share_key(2, 0), share_key(1, 1))
+    assert vault.view(lambda view: view.lacking(b"", 10)) == []
+    assert vault.view(lambda view: view.counts()) == (11, 0, 1)
+
+
+def test_directories_have_rows_or_a_floor(vault: VaultStore) -> None:
+    first, second, third = (DirectoryId(letter * 16) for letter in (b"a", b"b", b"c"))
+
+    def work(transaction: Transaction) -> None:
+        for number in (1, 2):
+            transaction.set_register(register_key(number, second), RegisterRow())
+        transaction.set_register(register_key(1, first), ROW)
+        transaction.set_floor(third, ballot(3))
+        transaction.set_floor(first, ballot(2))
+
+    vault.transact(work)
+    told = [(first, 1, ballot(2)), (second, 2, NO_BALLOT), (third, 0, ballot(3))]
+    assert vault.view(lambda view: view.directories(b"", 10)) == told
+    assert vault.view(lambda view: view.directories(b"", 2)) == told[:2]
+    assert vault.view(lambda view: view.directories(first, 10)) == told[1:]
+
+
 def raise_floor(vault: VaultStore, to: Ballot) -> None:
     vault.transact(lambda transaction: transaction.set_floor(DIRECTORY, to))
 
@@ -158,6 +200,14 @@ def test_claims_come_back_in_order(vault: VaultStore) -> None:
     assert vault.view(lambda view: view.claims(register_key(1), ballot(1))) == claims[:3]
     assert vault.view(lambda view: view.claims(register_key(1), ballot(2))) == []
     assert vault.view(lambda view: view.claims(register_key(2), ballot(1))) == []
+
+
+def test_claims_come_in_pages(vault: VaultStore) -> None:
+    claims = [claim(number) for number in range(5)]
+    vault.transact(lambda transaction: transaction.claim(register_key(1), ballot(1), claims))
+    assert vault.view(lambda view: view.claims(register_key(1), ballot(1), 1, 2)) == claims[1:3]
+    assert vault.view(lambda view: view.claims(register_key(1), ballot(1), 3)) == claims[3:]
+    assert vault.view(lambda view: view.claims(register_key(1), ballot(1), 5, 2)) == []
 
 
 def test_staged_claims_are_joined_in_order_of_parts(vault: VaultStore) -> None:
@@ -264,6 +314,20 @@ def test_the_later_of_two_pins_counts(vault: VaultStore) -> None:
     assert collect(vault) == 0
     assert vault.transact(lambda transaction: transaction.unpin(9.0)) == 1
     assert collect(vault) == 1
+
+
+def test_holds_are_renewed_all_together(vault: VaultStore) -> None:
+    def work(transaction: Transaction) -> None:
+        transaction.pin([share_key(1)], 5.0)
+        transaction.pin([share_key(2)], 500.0)
+        transaction.stage_claims(b"set", 0, [claim(3)], 5.0)
+        transaction.renew(50.0)
+
+    vault.transact(work)
+    assert vault.transact(lambda transaction: transaction.unpin(49.9)) == 0
+    assert vault.view(lambda view: view.staged_claims(b"set")) == [claim(3)]
+    assert vault.transact(lambda transaction: transaction.unpin(50.0)) == 4
+    assert vault.view(lambda view: view.staged_claims(b"set")) == []
 
 
 def test_unpin_counts_pins_and_parts(vault: VaultStore) -> None:

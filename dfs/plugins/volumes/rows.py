@@ -7,11 +7,9 @@ pin is noted in `suspects`, so that `collect` never walks all shares.
 """
 
 import sqlite3
-import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-import xxhash
 from attrs import define, field, frozen
 
 from dfs.core.api import (
@@ -20,7 +18,6 @@ from dfs.core.api import (
     Claim,
     CorruptEntryError,
     DirectoryId,
-    Geometry,
     NameId,
     RegisterKey,
     RegisterRow,
@@ -30,6 +27,8 @@ from dfs.core.api import (
     StripeId,
     invariant,
 )
+
+from .packing import pack_claim, pack_claims, register_digest, unpack_claim, unpack_claims
 
 SCHEMA_VERSION: Final = 1
 
@@ -83,6 +82,24 @@ SELECT 1 FROM shares AS s WHERE stripe = ? AND share_index = ? AND NOT EXISTS (
 KEEP: Final = """
 INSERT INTO shares (stripe, share_index, size, checksum, volume, generation, offset, body)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (stripe, share_index) DO NOTHING"""
+CLAIMS: Final = """
+SELECT stripe, rest FROM claims WHERE directory = ? AND name = ? AND ballot = ? AND position >= ?
+ORDER BY position LIMIT ?"""
+DIRECTORIES: Final = """
+SELECT d.directory, (SELECT COUNT(*) FROM registers AS r WHERE r.directory = d.directory),
+    COALESCE((SELECT ballot FROM floors AS f WHERE f.directory = d.directory), x'')
+FROM (SELECT directory FROM registers WHERE directory > :after UNION
+    SELECT directory FROM floors WHERE directory > :after ORDER BY 1 LIMIT :count_max) AS d ORDER BY 1"""
+LACKING: Final = """
+SELECT s.stripe, (SELECT rest FROM claims AS c WHERE c.stripe = s.stripe LIMIT 1) FROM (
+    SELECT stripe FROM owed WHERE stripe > :after UNION SELECT stripe FROM corrupt WHERE stripe > :after) AS s
+WHERE EXISTS (SELECT 1 FROM claims AS c WHERE c.stripe = s.stripe) ORDER BY s.stripe LIMIT :count_max"""
+LACKING_SHARES: Final = """
+SELECT share_index FROM owed WHERE stripe = :stripe UNION
+SELECT share_index FROM corrupt WHERE stripe = :stripe ORDER BY 1"""
+COUNTS: Final = """
+SELECT (SELECT COUNT(*) FROM shares), (SELECT COUNT(*) FROM (SELECT DISTINCT stripe, share_index FROM owed)),
+    (SELECT COUNT(*) FROM corrupt)"""
 SUSPECT: Final = """
 INSERT OR IGNORE INTO suspects SELECT :stripe
 WHERE NOT EXISTS (SELECT 1 FROM pins WHERE stripe = :stripe)
@@ -90,9 +107,6 @@ WHERE NOT EXISTS (SELECT 1 FROM pins WHERE stripe = :stripe)
 CLEAR_SUSPECTS: Final = """
 DELETE FROM suspects WHERE EXISTS (SELECT 1 FROM pins AS p WHERE p.stripe = suspects.stripe)
     OR EXISTS (SELECT 1 FROM claims AS c WHERE c.stripe = suspects.stripe)"""
-
-CLAIM_HEAD: Final = struct.Struct(">IBBBB")  # share size, k, n, bytes of the code's name, rows of nodes
-NODE_INDEX: Final = struct.Struct(">H")
 
 RegisterColumns = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, int, int, bytes, int, int]
 
@@ -139,73 +153,6 @@ class VolumeRows:
     size: int
     end: int
     generation: int
-
-
-def pack_claim(claim: Claim) -> bytes:
-    """Return everything of a claim but its stripe."""
-    code = claim.code.encode()
-    geometry = claim.geometry
-    parts = [
-        CLAIM_HEAD.pack(claim.share_size, geometry.needed, geometry.total, len(code), len(claim.nodes)),
-        code,
-    ]
-    for nodes in claim.nodes:
-        parts.append(bytes((len(nodes),)))
-        parts += [NODE_INDEX.pack(index) for index in nodes]
-    return b"".join(parts)
-
-
-def unpack_claim(stripe: bytes, packed: bytes, offset: int = 0) -> tuple[Claim, int]:
-    """Return a claim and where its bytes end. Raises: CorruptEntryError: it is not what `pack_claim` made."""
-    try:
-        share_size, needed, total, code_size, row_count = CLAIM_HEAD.unpack_from(packed, offset)
-        offset += CLAIM_HEAD.size
-        code = packed[offset : offset + code_size].decode()
-        offset += code_size
-        rows = []
-        for _ in range(row_count):
-            node_count = packed[offset]
-            offset += 1
-            step = NODE_INDEX.size
-            rows.append(
-                tuple(NODE_INDEX.unpack_from(packed, offset + step * i)[0] for i in range(node_count))
-            )
-            offset += step * node_count
-        return Claim(StripeId(stripe), share_size, code, Geometry(needed, total), tuple(rows)), offset
-    except (struct.error, IndexError, ValueError) as problem:
-        raise CorruptEntryError(f"a claim on stripe {stripe.hex()[:16]} cannot be read: {problem}") from None
-
-
-def pack_claims(claims: Sequence[Claim]) -> bytes:
-    """Return claims one after the other, each led by its stripe."""
-    return b"".join(bytes((len(claim.stripe),)) + claim.stripe + pack_claim(claim) for claim in claims)
-
-
-def unpack_claims(packed: bytes) -> Iterator[Claim]:
-    """Read back what `pack_claims` made."""
-    offset = 0
-    while offset < len(packed):
-        body_offset = offset + 1 + packed[offset]
-        claim, offset = unpack_claim(packed[offset + 1 : body_offset], packed, body_offset)
-        yield claim
-
-
-def register_digest(key: RegisterKey, row: RegisterRow) -> bytes:
-    """Return the xxh3-128 that tells whether a register row is still what was written."""
-    digest = xxhash.xxh3_128(struct.pack(">BI", row.safe, row.claimed_count))
-    for part in (
-        key.directory,
-        key.name,
-        row.promised,
-        row.accepted,
-        row.value,
-        row.digest,
-        row.claim_set,
-        row.confirmed,
-    ):
-        digest.update(struct.pack(">I", len(part)))
-        digest.update(part)
-    return digest.digest()
 
 
 def _register_row(directory: DirectoryId, columns: RegisterColumns) -> tuple[RegisterKey, RegisterRow | None]:
@@ -277,14 +224,42 @@ class Rows:
         )
         return [claim for (packed,) in parts for claim in unpack_claims(packed)]
 
-    def claims(self, register: RegisterKey, ballot: Ballot) -> Sequence[Claim]:
-        """Return the claims an accepted value holds."""
-        found = self._connection.execute(
-            """SELECT stripe, rest FROM claims WHERE directory = ? AND name = ? AND ballot = ?
-               ORDER BY position""",
-            (register.directory, register.name, ballot),
-        )
+    def claims(
+        self, register: RegisterKey, ballot: Ballot, position: int = 0, count_max: int | None = None
+    ) -> Sequence[Claim]:
+        """Return the claims an accepted value holds, from a position on."""
+        bound = -1 if count_max is None else count_max
+        found = self._connection.execute(CLAIMS, (register.directory, register.name, ballot, position, bound))
         return [unpack_claim(stripe, rest)[0] for stripe, rest in found]
+
+    def directories(self, after: bytes, count_max: int) -> Sequence[tuple[DirectoryId, int, Ballot]]:
+        """Return directories with id > ``after`` that have rows or a floor: id, rows, floor."""
+        found = self._connection.execute(DIRECTORIES, {"after": after, "count_max": count_max})
+        return [(DirectoryId(directory), count, Ballot(floor)) for directory, count, floor in found]
+
+    def lacking(self, after: bytes, count_max: int) -> Sequence[tuple[Claim, tuple[int, ...]]]:
+        """Return claimed stripes with id > ``after`` of which shares are owed or corrupt."""
+        stripes = self._connection.execute(LACKING, {"after": after, "count_max": count_max}).fetchall()
+        found = []
+        for stripe, rest in stripes:
+            indexes = self._connection.execute(LACKING_SHARES, {"stripe": stripe})
+            found.append((unpack_claim(stripe, rest)[0], tuple(index for (index,) in indexes)))
+        return found
+
+    def owed(self, keys: Sequence[ShareKey]) -> Sequence[ShareKey]:
+        """Return those that `lacking` would name."""
+        execute = self._connection.execute
+        return [
+            key
+            for key in keys
+            if (key.index,) in execute(LACKING_SHARES, {"stripe": key.stripe})
+            and execute("SELECT 1 FROM claims WHERE stripe = ?", (key.stripe,)).fetchone() is not None
+        ]
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many shares are kept, are owed, and are corrupt."""
+        kept, owed, corrupt = self._connection.execute(COUNTS).fetchone()
+        return kept, owed, corrupt
 
     def floor(self, directory: DirectoryId) -> Ballot:
         """Return the highest forgotten ballot of the directory."""
@@ -505,6 +480,11 @@ class RowsTransaction(Rows):
         pins = self._connection.execute("DELETE FROM pins WHERE until_s <= ?", (now_s,))
         parts = self._connection.execute("DELETE FROM staged_claims WHERE until_s <= ?", (now_s,))
         return pins.rowcount + parts.rowcount
+
+    def renew(self, until_s: float) -> None:
+        """Let every pin and staged claim end at ``until_s``."""
+        self._connection.execute("UPDATE pins SET until_s = ?", (until_s,))
+        self._connection.execute("UPDATE staged_claims SET until_s = ?", (until_s,))
 
     def collect(self, count_max: int) -> int:
         """Drop up to ``count_max`` shares whose stripe has neither claim nor pin, in order of names."""

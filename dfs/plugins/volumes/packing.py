@@ -1,0 +1,79 @@
+"""How claims and registers lie in the tables of a vault; see docs/formats.md, section 8."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import xxhash
+
+from dfs.core.api import Claim, CorruptEntryError, Geometry, RegisterKey, RegisterRow, StripeId
+
+CLAIM_HEAD: Final = struct.Struct(">IBBBB")  # share size, k, n, bytes of the code's name, rows of nodes
+NODE_INDEX: Final = struct.Struct(">H")
+
+
+def pack_claim(claim: Claim) -> bytes:
+    """Return everything of a claim but its stripe."""
+    code = claim.code.encode()
+    geometry = claim.geometry
+    parts = [
+        CLAIM_HEAD.pack(claim.share_size, geometry.needed, geometry.total, len(code), len(claim.nodes)),
+        code,
+    ]
+    for nodes in claim.nodes:
+        parts.append(bytes((len(nodes),)))
+        parts += [NODE_INDEX.pack(index) for index in nodes]
+    return b"".join(parts)
+
+
+def unpack_claim(stripe: bytes, packed: bytes, offset: int = 0) -> tuple[Claim, int]:
+    """Return a claim and where its bytes end. Raises: CorruptEntryError: it is not what `pack_claim` made."""
+    try:
+        share_size, needed, total, code_size, row_count = CLAIM_HEAD.unpack_from(packed, offset)
+        offset += CLAIM_HEAD.size
+        code = packed[offset : offset + code_size].decode()
+        offset += code_size
+        rows = []
+        for _ in range(row_count):
+            node_count = packed[offset]
+            offset += 1
+            step = NODE_INDEX.size
+            rows.append(
+                tuple(NODE_INDEX.unpack_from(packed, offset + step * i)[0] for i in range(node_count))
+            )
+            offset += step * node_count
+        return Claim(StripeId(stripe), share_size, code, Geometry(needed, total), tuple(rows)), offset
+    except (struct.error, IndexError, ValueError) as problem:
+        raise CorruptEntryError(f"a claim on stripe {stripe.hex()[:16]} cannot be read: {problem}") from None
+
+
+def pack_claims(claims: Sequence[Claim]) -> bytes:
+    """Return claims one after the other, each led by its stripe."""
+    return b"".join(bytes((len(claim.stripe),)) + claim.stripe + pack_claim(claim) for claim in claims)
+
+
+def unpack_claims(packed: bytes) -> Iterator[Claim]:
+    """Read back what `pack_claims` made."""
+    offset = 0
+    while offset < len(packed):
+        body_offset = offset + 1 + packed[offset]
+        claim, offset = unpack_claim(packed[offset + 1 : body_offset], packed, body_offset)
+        yield claim
+
+
+def register_digest(key: RegisterKey, row: RegisterRow) -> bytes:
+    """Return the xxh3-128 that tells whether a register row is still what was written."""
+    digest = xxhash.xxh3_128(struct.pack(">BI", row.safe, row.claimed_count))
+    for part in (
+        key.directory,
+        key.name,
+        row.promised,
+        row.accepted,
+        row.value,
+        row.digest,
+        row.claim_set,
+        row.confirmed,
+    ):
+        digest.update(struct.pack(">I", len(part)))
+        digest.update(part)
+    return digest.digest()
