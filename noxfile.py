@@ -76,6 +76,13 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill, cut, fill and damage real nodes at every point (minutes to hours; -- -k WORD picks some)."""
+    install_tests(session)
+    session.run("pytest", "tests/chaos", "-m", "chaos", *session.posargs)
+
+
+@nox.session
 def third_party(session: nox.Session) -> None:
     """Install packages of strangers into a fresh environment and store files with their plugins."""
     install_tests(session)

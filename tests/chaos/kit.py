@@ -1,0 +1,137 @@
+"""What the tests of this folder need of the machine: strace, namespaces, loop devices; and skips where it is
+missing.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+from attrs import define, field
+
+ROOT: Final = Path(__file__).parents[2]
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a sweep makes thousands of small folders; no disk is needed
+CALL: Final = re.compile(r"^(\d+)\s+(\w+)\(")
+
+
+def python_environment() -> dict[str, str]:
+    """What a Python process started by a test sees; its sets come in the same order every time."""
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    return {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+
+
+# --- What is there ------------------------------------------------------------------------------------------
+
+
+@cache
+def missing(facility: str) -> str:
+    """Return why a facility cannot be used here; "" when it can."""
+    commands = {
+        "strace": ["strace", "-qq", "-e", "trace=none", "true"],
+        "namespaces": ["unshare", "--net", "nft", "list", "ruleset"],
+        "loop": ["losetup", "--find"],
+    }
+    if os.name != "posix" or sys.platform != "linux":
+        return "this is not Linux"
+    if facility != "strace" and os.geteuid() != 0:
+        return f"{facility} needs root"
+    command = commands[facility]
+    if shutil.which(command[0]) is None:
+        return f"there is no {command[0]}"
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    return f"{command[0]}: {ended.stderr.strip()[:100]}" if ended.returncode else ""
+
+
+def needs(facility: str) -> pytest.MarkDecorator:
+    """Skip a test, saying why, where the machine cannot do it."""
+    reason = missing(facility)
+    return pytest.mark.skipif(bool(reason), reason=reason)
+
+
+# --- strace -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def strace(pid: int, *arguments: str) -> Iterator[None]:
+    """Attach strace to a process and to all it forks from now on."""
+    with subprocess.Popen(
+        ["strace", "-f", "-p", str(pid), *arguments], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert "attached" in line, line
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.stderr.read()
+
+
+@define
+class Nursery:
+    """The process of nursery.py. ``folder``: where its towns live."""
+
+    folder: Path
+    process: "subprocess.Popen[str]" = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.nursery"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=python_environment(),
+            cwd=ROOT,
+        )
+        assert self._line() == "ready\n"
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def live(
+        self, town: Path, deed: str, *, kind: str = "", burn: int = 0, careless: bool = False
+    ) -> tuple[int, int]:
+        """Let a child do a deed; returns its pid and exit status (negative: the signal that ended it)."""
+        assert self.process.stdin is not None
+        order = {"folder": str(town), "deed": deed, "kind": kind, "burn": burn, "careless": careless}
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        pid, status = json.loads(self._line())
+        return pid, status
+
+    def counts(self, town: Path, deed: str, kinds: Sequence[str]) -> Counter[str]:
+        """Return how many calls of each kind a deed makes; the town is changed by it."""
+        log = self.folder / "calls"
+        with strace(self.process.pid, "-e", f"trace={','.join(kinds)}", "-o", str(log)):
+            pid, status = self.live(town, deed)
+        assert status == 0
+        calls = (CALL.match(line) for line in log.read_text().splitlines())
+        return Counter(call[2] for call in calls if call and int(call[1]) == pid)
+
+    def close(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(10)
+        self.process.stdout.close()
+
+
+# --- Results ------------------------------------------------------------------------------------------------
+
+TALLIES: Final[list[tuple[str, dict[str, object]]]] = []
+
+
+def tally(test: str, **figures: object) -> None:
+    """Keep figures for the table that is printed when all tests have run."""
+    TALLIES.append((test, figures))

@@ -1,0 +1,108 @@
+"""A process that has loaded everything and forks a child for each deed; `python -m tests.chaos.nursery`.
+
+A child makes only the system calls of its deed, so that strace, attached to this process, can count them.
+strace counts the calls of each kind and of each process from one; a child that is to meet its fault at call n
+of ``count`` first *burns* ``count`` - n harmless calls of that kind, so one strace serves all points.
+
+Reads one JSON object a line: folder, deed, kind, burn, careless; answers each with the
+child's pid and wait status.
+"""
+
+import json
+import os
+import sqlite3
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from dfs.core.env import RealFiles
+from dfs.plugins.volumes import vault as vault_module
+from tests.chaos.deeds import DEEDS, Ledger, perform
+from tests.chaos.town import Town
+
+NULL: Final = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+NOWHERE: Final = "/nowhere/at/all"
+
+# Calls that change nothing, whether they succeed or not.
+HARMLESS: Final[Mapping[str, Callable[[], object]]] = {
+    "fallocate": lambda: os.posix_fallocate(NULL, 0, 1),
+    "fdatasync": lambda: os.fdatasync(NULL),
+    "fsync": lambda: os.fsync(NULL),
+    "ftruncate": lambda: os.ftruncate(NULL, 0),
+    "mkdir": lambda: os.mkdir(NOWHERE),
+    "openat": lambda: os.open(NOWHERE, os.O_RDONLY),
+    "pread64": lambda: os.pread(NULL, 1, 0),
+    "preadv2": lambda: os.preadv(NULL, [bytearray(1)], 0),
+    "pwrite64": lambda: os.pwrite(NULL, b"x", 0),
+    "pwritev2": lambda: os.pwritev(NULL, [b"x"], 0),
+    "unlink": lambda: os.unlink(NOWHERE),
+}
+
+
+class CarelessConnection(sqlite3.Connection):
+    """A database without a journal: what a kill interrupts stays half done."""
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        """Execute, but for the choice of the journal."""
+        wanted = "PRAGMA journal_mode = OFF" if sql == "PRAGMA journal_mode = WAL" else sql
+        return super().execute(wanted, parameters)
+
+
+class CarelessFiles(RealFiles):
+    """A door behind which a sweep must find something wrong."""
+
+    def database(self, path: str, *, read_only: bool) -> sqlite3.Connection:
+        """Open a database that will not survive a kill."""
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        return sqlite3.connect(path, isolation_level=None, factory=CarelessConnection)
+
+
+def live(folder: Path, deed: str, kind: str, burn: int, *, careless: bool = False) -> None:
+    """Do a deed in the town below ``folder``, after so many calls that do nothing."""
+    for _ in range(burn):
+        with suppress(OSError):
+            HARMLESS[kind]()
+    town = Town(folder, deed, CarelessFiles() if careless else None)
+    if deed == "found":
+        town.found()
+    perform(town, DEEDS[deed], Ledger(folder / "ledger"))
+    town.close()
+
+
+def bear(order: dict[str, Any]) -> int:
+    """Fork a child that does what is asked for; returns its pid."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            live(Path(order.pop("folder")), **order)
+            status = 0
+        except BaseException:  # the child's only way to tell why it ends
+            traceback.print_exc()
+            raise
+        finally:
+            os._exit(status)
+    return child
+
+
+def main() -> None:
+    """Serve orders until there are no more."""
+    vault_module.LOG_SIZE_MAX = 128 << 10  # type: ignore[misc] # so that a short deed folds the log, too
+    with tempfile.TemporaryDirectory() as folder:  # whatever is imported late is imported now
+        for deed in DEEDS:
+            live(Path(folder), deed, "", 0)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        child = bear(json.loads(line))
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(json.dumps([child, os.waitstatus_to_exitcode(status)]) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
