@@ -133,6 +133,11 @@ def perform(town: Town, steps: Sequence[Step], ledger: Ledger) -> None:
             ledger.say("failed", index, f"{type(error).__name__}: {error}")
         else:
             ledger.say("done", index)
+    for number, loss in town.lost.items():
+        ledger.say("lost", number, str(loss))
+    for number, resident in town.residents.items():
+        if resident.store.read_only_reason is not None:
+            ledger.say("read-only", number, resident.store.read_only_reason)
 
 
 def take(town: Town, step: Step) -> None:

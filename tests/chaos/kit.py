@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -99,24 +98,31 @@ class Nursery:
         return self.process.stdout.readline()
 
     def live(
-        self, town: Path, deed: str, *, kind: str = "", burn: int = 0, careless: bool = False
+        self, town: Path, deed: str, *, kind: str = "", burn: int = 0, abrupt: bool = False
     ) -> tuple[int, int]:
-        """Let a child do a deed; returns its pid and exit status (negative: the signal that ended it)."""
+        """Let a child do a deed; returns its pid and exit status (negative: the signal that ended it).
+
+        ``abrupt``: its nodes are not closed.
+        """
         assert self.process.stdin is not None
-        order = {"folder": str(town), "deed": deed, "kind": kind, "burn": burn, "careless": careless}
+        order = {"folder": str(town), "deed": deed, "kind": kind, "burn": burn, "abrupt": abrupt}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         pid, status = json.loads(self._line())
         return pid, status
 
-    def counts(self, town: Path, deed: str, kinds: Sequence[str]) -> Counter[str]:
-        """Return how many calls of each kind a deed makes; the town is changed by it."""
+    def calls(self, town: Path, deed: str, kinds: Sequence[str], *, abrupt: bool) -> dict[str, list[str]]:
+        """Return the calls of each kind that a deed makes, as strace tells them; it changes the town."""
         log = self.folder / "calls"
-        with strace(self.process.pid, "-e", f"trace={','.join(kinds)}", "-o", str(log)):
-            pid, status = self.live(town, deed)
+        with strace(self.process.pid, "-y", "-e", f"trace={','.join(kinds)}", "-o", str(log)):
+            pid, status = self.live(town, deed, abrupt=abrupt)
         assert status == 0
-        calls = (CALL.match(line) for line in log.read_text().splitlines())
-        return Counter(call[2] for call in calls if call and int(call[1]) == pid)
+        made: dict[str, list[str]] = {}
+        for line in log.read_text().splitlines():
+            call = CALL.match(line)
+            if call and int(call[1]) == pid:
+                made.setdefault(call[2], []).append(line)
+        return made
 
     def close(self) -> None:
         """End it."""

@@ -4,13 +4,12 @@ A child makes only the system calls of its deed, so that strace, attached to thi
 strace counts the calls of each kind and of each process from one; a child that is to meet its fault at call n
 of ``count`` first *burns* ``count`` - n harmless calls of that kind, so one strace serves all points.
 
-Reads one JSON object a line: folder, deed, kind, burn, careless; answers each with the
-child's pid and wait status.
+Reads one JSON object a line: folder, deed, kind, burn, abrupt; answers each with
+the child's pid and wait status.
 """
 
 import json
 import os
-import sqlite3
 import sys
 import tempfile
 import traceback
@@ -19,7 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from dfs.core.env import RealFiles
 from dfs.plugins.volumes import vault as vault_module
 from tests.chaos.deeds import DEEDS, Ledger, perform
 from tests.chaos.town import Town
@@ -39,38 +37,25 @@ HARMLESS: Final[Mapping[str, Callable[[], object]]] = {
     "preadv2": lambda: os.preadv(NULL, [bytearray(1)], 0),
     "pwrite64": lambda: os.pwrite(NULL, b"x", 0),
     "pwritev2": lambda: os.pwritev(NULL, [b"x"], 0),
+    "statfs": lambda: os.statvfs("/"),
     "unlink": lambda: os.unlink(NOWHERE),
 }
 
 
-class CarelessConnection(sqlite3.Connection):
-    """A database without a journal: what a kill interrupts stays half done."""
+def live(folder: Path, deed: str, kind: str, burn: int, *, abrupt: bool = False) -> None:
+    """Do a deed in the town below ``folder``, after so many calls that do nothing.
 
-    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
-        """Execute, but for the choice of the journal."""
-        wanted = "PRAGMA journal_mode = OFF" if sql == "PRAGMA journal_mode = WAL" else sql
-        return super().execute(wanted, parameters)
-
-
-class CarelessFiles(RealFiles):
-    """A door behind which a sweep must find something wrong."""
-
-    def database(self, path: str, *, read_only: bool) -> sqlite3.Connection:
-        """Open a database that will not survive a kill."""
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        return sqlite3.connect(path, isolation_level=None, factory=CarelessConnection)
-
-
-def live(folder: Path, deed: str, kind: str, burn: int, *, careless: bool = False) -> None:
-    """Do a deed in the town below ``folder``, after so many calls that do nothing."""
+    ``abrupt``: the nodes are not closed.
+    """
     for _ in range(burn):
         with suppress(OSError):
             HARMLESS[kind]()
-    town = Town(folder, deed, CarelessFiles() if careless else None)
+    town = Town(folder, deed)
     if deed == "found":
         town.found()
     perform(town, DEEDS[deed], Ledger(folder / "ledger"))
-    town.close()
+    if not abrupt:
+        town.close()
 
 
 def bear(order: dict[str, Any]) -> int:

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -35,7 +34,7 @@ class Sweep:
     nursery: Nursery
     scene: Scene
     deed: str
-    careless: bool = False
+    abrupt: bool = False
     points: int = 0
     bad: list[str] = field(factory=list)
 
@@ -49,10 +48,10 @@ class Sweep:
         shutil.rmtree(self.town, ignore_errors=True)
         shutil.copytree(self.scene.folder, self.town)
 
-    def counts(self, kinds: Sequence[str]) -> Counter[str]:
-        """Return how many calls of each kind the deed makes."""
+    def calls(self, kinds: Sequence[str]) -> dict[str, list[str]]:
+        """Return the calls of each kind that the deed makes, in order."""
         self.reset()
-        return self.nursery.counts(self.town, self.deed, kinds)
+        return self.nursery.calls(self.town, self.deed, kinds, abrupt=self.abrupt)
 
     def over(
         self, kind: str, count: int, fault: str, numbers: Sequence[int], *, lasting: bool = False
@@ -63,13 +62,15 @@ class Sweep:
         """
         spec = f"inject={kind}:{fault}:when={count}{'+' if lasting else ''}"
         log = self.nursery.folder / "calls"
+        if not numbers:
+            return
         with strace(self.nursery.process.pid, "-e", f"trace={kind}", "-e", spec, "-o", str(log)):
             for number in numbers:
                 self.reset()
                 yield (
                     number,
                     self.nursery.live(
-                        self.town, self.deed, kind=kind, burn=count - number, careless=self.careless
+                        self.town, self.deed, kind=kind, burn=count - number, abrupt=self.abrupt
                     )[1],
                 )
 
@@ -86,12 +87,11 @@ def every(count: int, stride: int, offset: int = 0) -> range:
     return range(count - offset % stride, 0, -stride)
 
 
-def kill_sweep(
-    nursery: Nursery, scene: Scene, deed: str, stride: int = 1, *, careless: bool = False
-) -> Sweep:
+def kill_sweep(nursery: Nursery, scene: Scene, deed: str, stride: int = 1) -> Sweep:
     """Kill the deed before each ``stride``-th changing call of each kind and look at what is left."""
-    sweep = Sweep(nursery, scene, deed, careless)
-    for kind, count in sorted(sweep.counts(CHANGING).items()):
+    sweep = Sweep(nursery, scene, deed)
+    for kind, calls in sorted(sweep.calls(CHANGING).items()):
+        count = len(calls)
         for number, status in sweep.over(kind, count, "signal=KILL", every(count, stride)):
             if status != -signal.SIGKILL:
                 sweep.bad.append(f"{deed}: {kind} {number} of {count} was not reached")
@@ -99,10 +99,72 @@ def kill_sweep(
     return sweep
 
 
+@frozen
+class Fault:
+    """What a call returns instead of doing its work. ``lasting``: and all later calls of its kind, too."""
+
+    kind: str
+    result: str
+    lasting: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.result.partition('=')[2]}{' for good' if self.lasting else ''}"
+
+
+FAULTS: Final = (
+    *(Fault("pwritev2", f"error={error}") for error in ("EIO", "ENOSPC", "EDQUOT", "EINTR")),
+    *(Fault("pwrite64", f"error={error}") for error in ("EIO", "ENOSPC", "EDQUOT", "EINTR")),
+    Fault("pwritev2", "retval=0"),  # a short write: nothing of it was taken
+    Fault("pwrite64", "retval=0"),
+    *(Fault("fdatasync", f"error={error}") for error in ("EIO", "ENOSPC", "EDQUOT")),
+    *(Fault("fsync", f"error={error}") for error in ("EIO", "ENOSPC")),
+    *(Fault("openat", f"error={error}") for error in ("EMFILE", "ENFILE", "ENOSPC", "EIO")),
+    *(Fault("fallocate", f"error={error}") for error in ("EIO", "ENOSPC", "EDQUOT")),
+    *(Fault("ftruncate", f"error={error}") for error in ("EIO", "ENOSPC")),
+    *(Fault("unlink", f"error={error}") for error in ("EIO", "ENOSPC")),
+    Fault("mkdir", "error=ENOSPC"),
+    Fault("pread64", "error=EIO"),
+    Fault("preadv2", "error=EIO"),
+    Fault("statfs", "error=EIO"),
+    Fault("pwritev2", "error=EIO", lasting=True),
+    Fault("pwritev2", "error=ENOSPC", lasting=True),
+    Fault("pwrite64", "error=EIO", lasting=True),
+    Fault("pwrite64", "error=ENOSPC", lasting=True),
+    Fault("fdatasync", "error=EIO", lasting=True),
+    Fault("fsync", "error=EIO", lasting=True),
+    Fault("openat", "error=EMFILE", lasting=True),
+    Fault("pread64", "error=EIO", lasting=True),
+)
+SYNCS: Final = {"fdatasync", "fsync"}
+
+
+def error_sweep(nursery: Nursery, scene: Scene, deed: str, stride: int = 1) -> Sweep:
+    """Let every call that one node makes fail, and look at what was acknowledged.
+
+    The nodes are alike, so the calls of one are enough; which one, follows from the deed. They end abruptly,
+    as a node does whose disk failed: then all calls lie before their end.
+    """
+    sweep = Sweep(nursery, scene, deed, abrupt=True)
+    calls = sweep.calls(sorted({fault.kind for fault in FAULTS}))
+    mark = f"/DFS{len(deed) % 4 + 1}"
+    for index, fault in enumerate(FAULTS):
+        made = calls.get(fault.kind, [])
+        numbers = [number for number, line in enumerate(made, 1) if mark in line][index % stride :: stride]
+        for number, status in sweep.over(fault.kind, len(made), fault.result, numbers, lasting=fault.lasting):
+            point = f"{fault} at {number} of {len(made)}"
+            if status:
+                sweep.bad.append(f"{deed}, {point}: the process ended with {status}")
+            words = {line[0] for line in told(sweep.town / "ledger")}
+            if fault.kind in SYNCS and not words & {"lost", "read-only"}:
+                sweep.bad.append(f"{deed}, {point}: a failed sync was passed over")
+            sweep.judge(point)
+    return sweep
+
+
 def crashed(nursery: Nursery, scene: Scene, deed: str, kind: str, part: float, folder: Path) -> Scene:
     """Return the scene a kill leaves after that part of the deed's calls of a kind."""
     sweep = Sweep(nursery, scene, deed)
-    count = sweep.counts([kind])[kind]
+    count = len(sweep.calls([kind])[kind])
     ((_, status),) = sweep.over(kind, count, "signal=KILL", [max(1, round(count * part))])
     assert status == -signal.SIGKILL
     shutil.move(sweep.town, folder)

@@ -56,9 +56,3 @@ def test_a_kill_at_every_call_while_recovering(
     nursery: Nursery, founded: Scene, deed: str, part: float
 ) -> None:
     start_sweep(nursery, founded, deed, part, 1)
-
-
-@needs("strace")
-def test_a_store_without_a_journal_is_found_out(nursery: Nursery, founded: Scene) -> None:
-    sweep = kill_sweep(nursery, founded, "overwrite", SHORT_STRIDE, careless=True)
-    assert sweep.bad != []

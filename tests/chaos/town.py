@@ -19,7 +19,7 @@ from dfs.core.client import ClientOptions, Plugins
 from dfs.core.effects import Done, Drop, Effect, Event, Failed, Operation, Reply, Send, Sleep, Work
 from dfs.core.env import RealFiles
 from dfs.core.errors import DfsError, NotFoundError, UnreachableError
-from dfs.core.interface import Files, StoreOptions, Transaction, VaultStore
+from dfs.core.interface import StoreOptions, Transaction, VaultStore
 from dfs.core.keys import KEY_FILE, login_keys, vault_keys
 from dfs.core.link import Trust
 from dfs.core.local import BytesContent
@@ -98,13 +98,13 @@ class Commits:
 class Resident:
     """One node: its folder, its store, what it has told."""
 
-    def __init__(self, number: int, folder: Path, env: Env, files: Files) -> None:
+    def __init__(self, number: int, folder: Path, env: Env) -> None:
         self.number: Final = number
         self.up = True
         self.told: Callable[[int, messages.Request, memoryview, Answer], None] | None = None
         options = StoreOptions(
             directory=str(folder / f"DFS{number}"),
-            files=files,
+            files=RealFiles(),
             env=env,
             inline_size_max=INLINE_SIZE_MAX,
             reserve_size=0,
@@ -155,13 +155,13 @@ class Sink:
 class Town:
     """Four nodes below ``folder`` and one client. ``seed`` differs at every start, as entropy does."""
 
-    def __init__(self, folder: Path, seed: str, files: Files | None = None) -> None:
+    def __init__(self, folder: Path, seed: str) -> None:
         self.env: Final = Env(random.Random(seed))
         self.lost: dict[int, DfsError] = {}  # nodes that did not start, and why
         self.residents: dict[int, Resident] = {}
         for number in range(1, NODE_COUNT + 1):
             try:
-                self.residents[number] = Resident(number, folder, self.env, files or RealFiles())
+                self.residents[number] = Resident(number, folder, self.env)
             except DfsError as error:
                 self.lost[number] = error
         registry = make_registry(ClientConf())
