@@ -46,6 +46,7 @@ BROAD_EXCEPTS = {
     "dfs/core/connection.py",  # logged; a fault in one connection must not end the others
     "dfs/core/registry.py",  # a stranger's plugin may raise anything; its failure is kept and told by name
     "dfs/core/runner.py",  # handed from the worker to the operation that waits
+    "dfs/testing/simulation/run.py",  # a failed run of a seed, told with all others
 }
 BROAD = {"Exception", "BaseException"}
 

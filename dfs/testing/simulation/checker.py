@@ -73,7 +73,7 @@ class _Search:
             taken = False
             for index in self._first(left):
                 seen = self.history[index]
-                if seen.leaves in {ANYTHING, value} and seen.fits(value):
+                if seen.leaves == ANYTHING and seen.fits(value):
                     left &= ~(1 << index)
                     taken = True
         return left

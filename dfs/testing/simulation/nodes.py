@@ -1,6 +1,6 @@
 """A node of the simulated cluster: the real conversation, vault and store over a simulated disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Final, TypeVar, cast
 
@@ -11,6 +11,7 @@ from dfs.core import limits, messages, wire
 from dfs.core.auth import sign_login
 from dfs.core.conversation import Conversation
 from dfs.core.errors import (
+    ConflictError,
     CorruptShareError,
     DfsError,
     InvariantError,
@@ -32,6 +33,7 @@ from dfs.testing.simulation.world import Clock, World
 T = TypeVar("T")
 
 USER: Final = "ines"
+HEALER: Final = "healer"
 REALM: Final = "orchard"
 DIRECTORY: Final = "/node"
 LATER_S: Final = 0.05  # how long a write that nobody waits for is kept back
@@ -85,9 +87,21 @@ class House:
         """Whether this is it still."""
         return public_key == self.public_key(user)
 
+    def is_healer(self, user: str) -> bool:
+        """Whether this account is a healer."""
+        return user == HEALER
+
+    def users(self) -> Sequence[str]:
+        """Who has a vault here."""
+        return (USER,)
+
     def vault(self, user: str) -> VaultNode:
         """The open vault."""
         return self.node.open_vault
+
+    def adopt(self, node_id: NodeId, incarnation: int) -> None:
+        """Become another node: an administrator does that here, see `SimNode.replace`."""
+        raise ConflictError("something is kept here")
 
 
 @define(eq=False)
@@ -172,6 +186,8 @@ class SimNode:
         self.clock = world.clock(f"{self.name} boot {self.boot}")
         try:
             store = self._open_store(self.clock)
+            self.commits = Commits(self, store)
+            self.vault = VaultNode(self.node_id, self.incarnation, store, self.commits, self.clock)
         except DfsError as error:
             self.refusal = str(error)
             self.disk.crash()
@@ -182,8 +198,6 @@ class SimNode:
             return False
         self.boot += 1
         self.refusal = ""
-        self.commits = Commits(self, store)
-        self.vault = VaultNode(self.node_id, self.incarnation, store, self.commits, self.clock)
         self.up, self.frozen = True, False
         world.note(lambda: f"{self.name} is up", b"up", bytes((self.index,)))
         return True

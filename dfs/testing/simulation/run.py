@@ -1,18 +1,21 @@
 """One seed from first to last: users and troubles, then quiet, then the judgement."""
 
 import gc
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from dfs.core import consensus, folders, limits, node as node_module
 from dfs.core.effects import Operation
-from dfs.core.errors import NotFoundError
+from dfs.core.errors import IncompleteError, NotFoundError
 from dfs.core.paths import ancestors
 from dfs.core.transfer import Vault
+from dfs.core.types import Version
 from dfs.plugins.volumes import files as volume_files, store as volume_store
 from dfs.testing.simulation import invariants
 from dfs.testing.simulation.checker import UndecidedError, explained
@@ -21,7 +24,7 @@ from dfs.testing.simulation.faults import Troubles
 from dfs.testing.simulation.nodes import make_nodes
 from dfs.testing.simulation.plan import Plan, Verdict
 from dfs.testing.simulation.sealing import Witness
-from dfs.testing.simulation.workload import PATHS, Histories, Users, Wish, get
+from dfs.testing.simulation.workload import PATHS, Histories, Users, Wish, get, put
 from dfs.testing.simulation.world import World
 
 QUIET_S: Final = 300.0  # virtual seconds after which everything must have ended once faults stop
@@ -69,8 +72,13 @@ def run_seed(seed: int, plan: Plan | None = None, trace: Callable[[str], None] |
     gc.disable()  # when cycles are found must not depend on what ran before
     try:
         with scaled(drawn):
-            run = _Run(World(seed, drawn, trace))
-            run.go()
+            world = World(seed, drawn, trace)
+            run = _Run(world)
+            try:
+                run.go()
+            except Exception as problem:  # noqa: BLE001 - whatever it is, it is what a run looks for
+                told = traceback.extract_tb(problem.__traceback__)[-1]
+                world.violate(f"{problem!r} in {told.name}, {told.filename.rpartition('/')[2]}:{told.lineno}")
             return run.verdict()
     finally:
         if collecting:
@@ -134,7 +142,10 @@ class _Run:
                 return
 
     def _let_pins_end(self) -> None:
-        self.world.now_s += 4 * (self.world.plan.lease_s or 0.0) + 1.0
+        ended: list[bool] = []
+        self.world.later(4 * (self.world.plan.lease_s or 0.0) + 1.0, partial(ended.append, True))
+        while not ended and self._tick():
+            """Let pass what is still under way."""
         for node in self.nodes:
             for _ in range(20):
                 node.tidy()
@@ -166,22 +177,34 @@ class _Run:
         running = self._run(client, get(vault, path), "a get")
         self.histories.note(Wish("get", path), running)
         error = running.error
-        if error is None and running.result is not None and running.result[0].stale:
-            self._lost(path, "only a stale answer")
-        if error is None or isinstance(error, NotFoundError):
-            return
-        self._lost(path, f"{type(error).__name__}: {error}")
+        if isinstance(error, IncompleteError) and self._may_be_undecidable(path):
+            self.world.reached["undecidable"] += 1
+            self._write_over(client, vault, path)
+        elif error is None and running.result is not None and running.result[0].stale:
+            self.world.violate(f"{path} can only be read stale at the end")
+        elif error is not None and not isinstance(error, NotFoundError):
+            self.world.violate(f"{path} is lost: {type(error).__name__}: {error}")
 
-    def _lost(self, path: str, why: str) -> None:
-        """Judge that a path cannot be read at the end.
+    def _may_be_undecidable(self, path: str) -> bool:
+        """Return whether a path may hold a value that can neither be rebuilt nor excluded.
 
-        A version whose outcome is unknown may be on so few nodes that, with the loss of one of them, it can
-        neither be rebuilt nor excluded: then nothing was acknowledged that is lost now.
+        A version whose outcome is unknown may be on few nodes; when one of those loses its shares, or the
+        pins of the others ended before its ACCEPT came there, nobody can say. Nothing that was acknowledged
+        is lost then: its shares are claimed still.
         """
-        if self.troubles.victims and path in self.histories.unsure:
-            self.world.reached["undecidable after a loss"] += 1
-            return
-        self.world.violate(f"{path} is lost: {why}")
+        pins_ended = self.world.now_s > (self.world.plan.lease_s or 0.0)
+        return path in self.histories.unsure and (bool(self.troubles.victims) or pins_ended)
+
+    def _write_over(self, client: Client, vault: Vault, path: str) -> None:
+        """Check that what cannot be decided can still be replaced, and read then."""
+        version = Version(client.clock.random_bytes(16))
+        wish = Wish("put", path, version, b"anew")
+        self.histories.bodies[version] = wish.body
+        for what, operation in (("put", put(client, vault, wish, 256)), ("get", get(vault, path))):
+            running = self._run(client, operation, f"a {what}")
+            self.histories.note(evolve(wish, kind=what), running)
+            if running.error is not None:
+                self.world.violate(f"{path} cannot be written over: {what}: {running.error}")
 
     # --- The judgement --------------------------------------------------------------------------------------
 

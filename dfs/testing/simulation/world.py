@@ -79,7 +79,8 @@ class World:
         if not self._events:
             return False
         self.step += 1
-        self.now_s, _, happen = heapq.heappop(self._events)
+        due_s, _, happen = heapq.heappop(self._events)
+        self.now_s = max(self.now_s, due_s)
         happen()
         return True
 
