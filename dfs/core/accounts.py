@@ -8,6 +8,7 @@ memory.
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from dfs.core import keys, limits
@@ -93,6 +94,18 @@ class Accounts:
         """Return whether this key is the user's by the file in force; never waits for a derivation."""
         with self._condition:
             return self._key(user) == public_key
+
+    def is_healer(self, user: str) -> bool:
+        """Return whether this is a healer's account."""
+        with self._condition:
+            record = self._records.get(user)
+            return record is not None and record.role == "healer"
+
+    def users(self) -> Sequence[str]:
+        """Return who may have a vault, in byte order of their names: all but healers."""
+        with self._condition:
+            names = [record.name for record in self._records.values() if record.role != "healer"]
+        return sorted((name for name in names if name != ANONYMOUS or self._allow_anonymous), key=str.encode)
 
     def refresh(self) -> None:
         """Read the file again if it changed."""

@@ -25,7 +25,7 @@ from dfs.core.errors import (
 )
 from dfs.core.interface import Env, ShareSlice, Stream
 from dfs.core.node import Answer
-from dfs.core.wire import Header
+from dfs.core.wire import Header, Phase
 
 SCRATCH_SIZE: Final = 256 * limits.KIB  # what is sent in one call; a thread has one such buffer
 PIECE_SIZE: Final = 4 * limits.MIB  # of a file, sent within one deadline
@@ -133,7 +133,7 @@ class Connection:
         """When to give it up unless it goes on."""
         if self._conversation is None:
             return self._opened_s + limits.HANDSHAKE_TIMEOUT_S
-        if self._conversation.vault is None:
+        if self._conversation.session.phase is not Phase.AUTHENTICATED:
             return self._opened_s + limits.LOGIN_TIMEOUT_S
         silent = self._header is None and self._filled_size == 0
         return self._active_s + (limits.IDLE_TIMEOUT_S if silent else limits.REQUEST_TIMEOUT_S)
@@ -175,7 +175,9 @@ class Connection:
             turn = self._receive(conversation, patience_s)
             if turn is not None:
                 return turn
-            self._answer(conversation, scratch)
+            if not self._answer(conversation, scratch):
+                self.close()
+                return Turn.CLOSED
             if self._crowded():
                 return Turn.AGAIN if self.stream.pending() else Turn.PARKED
 
@@ -244,7 +246,8 @@ class Connection:
 
     # Answering
 
-    def _answer(self, conversation: Conversation, scratch: memoryview) -> None:
+    def _answer(self, conversation: Conversation, scratch: memoryview) -> bool:
+        """Answer the frame; False when that was the last answer of this connection."""
         header = self._header
         assert header is not None
         try:
@@ -256,7 +259,7 @@ class Connection:
             if isinstance(error, RemoteProtocolError):
                 raise
             self._next_frame()
-            return
+            return True
         self._next_frame()  # before the reply: a buffer is not held while a slow peer reads
         try:
             self._reply(conversation, header, answer, scratch)
@@ -264,6 +267,7 @@ class Connection:
             for share in answer.shares:
                 share.close()
         self._active_s = self._env.monotonic_s()
+        return not answer.last
 
     def _refuse(self, error: DfsError) -> None:
         code, request_id = (self._header.code, self._header.request_id) if self._header else (HELLO_CODE, 0)

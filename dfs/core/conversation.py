@@ -1,18 +1,36 @@
 """The node's end of a connection: greeting, login, and who may ask what afterwards; no socket, no thread."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from attrs import define, evolve, field
 
 from dfs.core import limits, messages
 from dfs.core.auth import verify_login
-from dfs.core.errors import LoginError, NotInitialisedError
+from dfs.core.bulk_rows import decode_replays
+from dfs.core.errors import (
+    ForbiddenError,
+    LoginError,
+    NotFoundError,
+    NotInitialisedError,
+    RemoteProtocolError,
+)
 from dfs.core.interface import Env
+from dfs.core.life import RETURNING
 from dfs.core.node import Answer, VaultNode
-from dfs.core.wire import Header, Mark, Session, check_bulk
+from dfs.core.types import NodeId, VaultState
+from dfs.core.wire import Header, Mark, Phase, Session, check_bulk
 
 # Of RFC 8032, test 2: what the proof of an unknown user is checked against.
 _DUMMY_KEY = bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
+USERS_SIZE_MAX: Final = 32 * limits.KIB  # bytes of names in one reply: they fit its control body
+
+# What a healer may ask about the vault it has entered: no promise, no new ballot, no end of anything.
+HEALER_RIGHTS: Final = frozenset({
+    messages.Join, messages.Quarantine, messages.EndJoin, messages.Read, messages.List, messages.Directories,
+    messages.Claimed, messages.Lacking, messages.Fetch, messages.Verify, messages.Claims, messages.Replay,
+    messages.RaiseFloors, messages.Status, messages.Store,
+})  # fmt: skip
 
 
 class House(Protocol):
@@ -28,8 +46,17 @@ class House(Protocol):
     def admits(self, user: str, public_key: bytes) -> bool:
         """Whether this is the user's login key still; asked for every request, so it never waits."""
 
+    def is_healer(self, user: str) -> bool:
+        """Whether this account is a healer: it has no vault, and limited rights about those of all others."""
+
+    def users(self) -> Sequence[str]:
+        """Who may have a vault here, in byte order of their names."""
+
     def vault(self, user: str) -> VaultNode:
         """The vault of a user who has logged in; made at the first login."""
+
+    def adopt(self, node_id: NodeId, incarnation: int) -> None:
+        """Become another node. Raises: ConflictError: something is kept here. StoreError, ConfigError."""
 
 
 @define
@@ -42,6 +69,7 @@ class Conversation:
     session: Session = field(factory=Session)
     user: str = ""
     vault: VaultNode | None = None
+    _healer: bool = False
     _public_key: bytes = b""
     _greeting: messages.HelloReply | None = None
     _client_nonce: bytes = b""
@@ -55,14 +83,15 @@ class Conversation:
         """
         request = self.session.asked(header, control)
         check_bulk(header, bulk)
+        self._require_same_node()
         if isinstance(request, messages.Hello):
             answer = self._hello(request)
         elif isinstance(request, messages.Login):
             answer = self._login(request)
-        elif self.vault is not None:
-            if not self.house.admits(self.user, self._public_key):
-                raise LoginError(f"the account {self.user} was removed or its key changed")
-            answer = self.vault.answer(request, bulk)
+        elif self.session.phase is Phase.AUTHENTICATED:
+            if not self._stands():
+                raise LoginError(f"the account {self.user} was removed, or its key or role changed")
+            answer = self._answer_healer(request, bulk) if self._healer else self._answer_owner(request, bulk)
         else:
             answer = Answer(messages.Empty())  # PING before the login
         self.session.advance(type(request))
@@ -72,6 +101,60 @@ class Conversation:
     def mark(self) -> Mark:
         """What every reply says of the vault."""
         return Mark(self.vault.incarnation, self.vault.mark) if self.vault is not None else Mark()
+
+    def _require_same_node(self) -> None:
+        """Refuse to go on as another node than the one that greeted: it took over another's id meanwhile."""
+        before, now = self._greeting, self.house.greeting
+        if before is not None and (before.node_id, before.incarnation) != (now.node_id, now.incarnation):
+            raise RemoteProtocolError("this node has become another one; greet it again")
+
+    def _stands(self) -> bool:
+        same_role = self.house.is_healer(self.user) is self._healer
+        return same_role and self.house.admits(self.user, self._public_key)
+
+    def _answer_owner(self, request: messages.Request, bulk: memoryview) -> Answer:
+        vault = self.vault
+        if isinstance(request, messages.Adopt):
+            if not request.incarnation:
+                raise RemoteProtocolError("the first incarnation of a node is 1")
+            self.house.adopt(request.node_id, request.incarnation)
+            return Answer(messages.Empty(), last=True)
+        if vault is None or isinstance(request, messages.Vaults | messages.Enter):
+            raise ForbiddenError("only a healer may ask this")
+        return vault.answer(request, bulk)
+
+    def _answer_healer(self, request: messages.Request, bulk: memoryview) -> Answer:
+        if isinstance(request, messages.Ping):
+            return Answer(messages.Empty())
+        if isinstance(request, messages.Vaults):
+            return Answer(self._vaults(request.after))
+        if isinstance(request, messages.Enter):
+            if request.user not in self.house.users():
+                raise NotFoundError(f"there is no user {request.user} here")
+            self.vault = self.house.vault(request.user)
+            return Answer(self.vault.login_reply())
+        vault = self.vault
+        if vault is None and isinstance(request, messages.Status):
+            return Answer(messages.StatusReply(VaultState.NEW, 0, 0, "", 0, 0, 0, 0))
+        if vault is None or type(request) not in HEALER_RIGHTS:
+            raise ForbiddenError("a healer may not ask this")
+        if isinstance(request, messages.Store) and not vault.lacks([head.key for head in request.shares]):
+            raise ForbiddenError("a healer may store only shares that are lacking")
+        counts = vault.state not in RETURNING
+        if isinstance(request, messages.Replay) and counts and not vault.damaged(decode_replays(bulk)):
+            raise ForbiddenError("a healer may replay only where state was lost")
+        return vault.answer(request, bulk)
+
+    def _vaults(self, after: str) -> messages.VaultsReply:
+        names = [user for user in self.house.users() if user.encode() > after.encode()]
+        told: list[str] = []
+        size = 0
+        for name in names[: limits.BATCH_COUNT_MAX]:
+            size += len(name.encode())
+            if size > USERS_SIZE_MAX:
+                break
+            told.append(name)
+        return messages.VaultsReply(tuple(told), len(told) < len(names))
 
     def _hello(self, request: messages.Hello) -> Answer:
         self._client_nonce = request.nonce
@@ -95,7 +178,8 @@ class Conversation:
         )
         if public_key is None or not right:
             raise LoginError("Invalid Username/Password. Please try again.")
-        self.user = request.user
-        self._public_key = public_key
-        self.vault = self.house.vault(request.user)
-        return Answer(self.vault.login_reply())
+        self._healer = self.house.is_healer(request.user)
+        if not self._healer:
+            self.vault = self.house.vault(request.user)
+        self.user, self._public_key = request.user, public_key
+        return Answer(self.vault.login_reply() if self.vault else messages.LoginReply(VaultState.NEW, b""))

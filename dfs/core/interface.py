@@ -425,7 +425,10 @@ class Transaction(View, Protocol):
         """Record shares this node should hold and lacks; `keep` settles them."""
 
     def mark_corrupt(self, key: ShareKey) -> None:
-        """Remember that a share's bytes are bad; the row stays until it is replaced."""
+        """Remember that a share's bytes are bad; the row stays until it is replaced.
+
+        One that `keep` made or replaced in this transaction is good.
+        """
 
     def set_floor(self, directory: DirectoryId, ballot: Ballot) -> None:
         """Raise the floor; a lower ballot changes nothing."""

@@ -267,6 +267,7 @@ UNCLAIMED: Final = 4  # the claim set was not staged here
 FULL: Final = 5
 OVER_QUOTA: Final = 6
 CONTRADICTED: Final = 7  # the same ballot was accepted with another digest
+DAMAGED: Final = 8  # the register's row here is corrupt: it takes no part until it is replayed
 
 
 @frozen
@@ -284,7 +285,7 @@ class AcceptReply:
 
     results: tuple[AcceptResult, ...] = _of(
         items(
-            record(AcceptResult, uint(CONTRADICTED), BALLOT_OR_NONE, items(COUNT, limits.MISSING_COUNT_MAX)),
+            record(AcceptResult, uint(DAMAGED), BALLOT_OR_NONE, items(COUNT, limits.MISSING_COUNT_MAX)),
             BATCH,
         )
     )
@@ -478,6 +479,13 @@ class VerifyReply:
 
 
 @frozen
+class Condemn:
+    """Owner: these shares are wrong though their checksums are right; corrupt from then on, so replaced."""
+
+    keys: tuple[ShareKey, ...] = _of(items(SHARE, BATCH))
+
+
+@frozen
 class Lacking:
     """Claimed shares that should be here and are not, or are corrupt, of stripes > ``after``."""
 
@@ -531,7 +539,7 @@ class ErrorReply:
 Request: TypeAlias = (
     Hello | Login | Create | Activate | Ping | Join | Quarantine | EndJoin | Vaults | Enter | Adopt
     | Read | List | Prepare | Claims | Accept | Confirm | Forget | Replay | RaiseFloors | Directories
-    | Claimed | Has | Store | Fetch | Verify | Lacking | Status
+    | Claimed | Has | Store | Fetch | Verify | Lacking | Condemn | Status
 )
 Response: TypeAlias = (
     HelloReply | LoginReply | CreateReply | Empty | StateReply | VaultsReply | ReadReply | ListReply
@@ -569,6 +577,7 @@ MESSAGES: Final[Mapping[int, tuple[type[Request], type[Response]]]] = {
     34: (Fetch, FetchReply),
     35: (Verify, VerifyReply),
     36: (Lacking, LackingReply),
+    37: (Condemn, Empty),
     48: (Status, StatusReply),
 }
 CODES: Final[Mapping[type[Request], int]] = {request: code for code, (request, _) in MESSAGES.items()}

@@ -6,127 +6,41 @@ function that the server (which groups commits) or the simulator passes in.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol, TypeAlias, TypeVar
 
 from attrs import define, evolve
 
-from dfs.core import bulk_rows, limits, messages, register
-from dfs.core.bulk_rows import AcceptItem, Promise, RowState, ShareBody
+from dfs.core import bulk_rows, life, limits, messages, register
+from dfs.core.bulk_rows import AcceptItem, Promise, ReplayItem, RowState, ShareBody
 from dfs.core.errors import (
-    ConflictError,
     CorruptEntryError,
     CorruptShareError,
-    DfsError,
     NotFoundError,
     RemoteProtocolError,
+    SpaceError,
+    StoreError,
 )
-from dfs.core.interface import Buffer, Env, ShareSlice, Transaction, VaultStore, View
+from dfs.core.interface import ShareSlice, Transaction, View
+from dfs.core.life import Answer as Answer, Commit as Commit, VaultLife, Work as Work, transact as transact
 from dfs.core.messages import AcceptResult
-from dfs.core.records import frozen
-from dfs.core.roster import decode_roster, roster_digest
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,
     Claim,
     EntryKind,
-    NodeId,
     RegisterKey,
     RegisterRow,
     ShareKey,
-    VaultState,
 )
 from dfs.core.wire import RosterDiffersError
 
-T = TypeVar("T")
-Work: TypeAlias = Callable[[Transaction], object]
-
-META_STATE = "state"
-META_ROSTER = "roster"
-META_MARK = "mark"
 REPLY_ROWS_SIZE_MAX = 4 * limits.MIB  # a LIST or READ reply stops growing here
 COLLECT_COUNT = 1000  # shares dropped in one transaction
-
-
-@frozen
-class Answer:
-    """A reply and its bulk: buffers, or open shares the server sends and closes."""
-
-    reply: messages.Response
-    bulk: tuple[Buffer, ...] = ()
-    shares: tuple[ShareSlice, ...] = ()
-
-
-class Commit(Protocol):
-    """How a write reaches the store: `run` waits until it is durable, `later` does not."""
-
-    def run(self, work: Callable[[Transaction], T]) -> T:
-        """Commit ``work``, possibly with others, and return its result or raise its error."""
-
-    def later(self, work: Work) -> None:
-        """Commit ``work`` with the next others; losing it in a crash is harmless."""
-
-
-def transact(store: VaultStore, works: Sequence[Work]) -> tuple[list[object], int]:
-    """Run several works in one transaction, adding one to the vault's mark; returns results and the new mark.
-
-    If one of them raises, each runs in a transaction of its own and its error takes the place of its result.
-    """
-
-    def together(transaction: Transaction) -> tuple[list[object], int]:
-        results = [work(transaction) for work in works]
-        mark = int.from_bytes(transaction.meta(META_MARK) or b"", "big") + 1
-        transaction.set_meta(META_MARK, mark.to_bytes(8, "big"))
-        return results, mark
-
-    if len(works) == 1:
-        return store.transact(together)
-    try:
-        return store.transact(together)
-    except DfsError:
-        if store.read_only_reason is not None:
-            raise
-    results: list[object] = []
-    mark = 0
-    for work in works:
-        try:
-            (result,), mark = transact(store, [work])
-        except DfsError as error:
-            result = error
-        results.append(result)
-    return results, mark
+CLAIMED_COUNT = 4096  # claims of one reply; the largest claim has less than 1 KiB
 
 
 @define
-class VaultNode:
+class VaultNode(VaultLife):
     """One vault on this node. Thread-safe as far as store and commit are."""
-
-    node_id: NodeId
-    incarnation: int
-    store: VaultStore
-    commit: Commit
-    env: Env
-    mark: int = 0
-    collectable: bool = True
-    state: VaultState = VaultState.NEW
-    roster: bytes = b""
-    _digest: bytes = b""
-    _index: int = -1
-
-    def __attrs_post_init__(self) -> None:
-        self.store.view(self._load)
-
-    def _load(self, view: View) -> None:
-        self.state = VaultState(int.from_bytes(view.meta(META_STATE) or b"\0", "big"))
-        self.mark = int.from_bytes(view.meta(META_MARK) or b"", "big")
-        self._take_roster(view.meta(META_ROSTER) or b"")
-
-    def _take_roster(self, roster: bytes) -> None:
-        self.roster = roster
-        if roster:
-            self._digest = roster_digest(roster)
-            nodes = decode_roster(roster).nodes
-            places = (index for index, node in enumerate(nodes) if node.node_id == self.node_id)
-            self._index = next(places, -1)
 
     def answer(self, request: messages.Request, bulk: memoryview) -> Answer:
         """Return the answer to a request that came after the login.
@@ -138,45 +52,6 @@ class VaultNode:
         if digest is not None and digest != self._digest:
             raise RosterDiffersError(self.roster)
         return _ANSWERS[type(request)](self, request, bulk)
-
-    def advance(self, mark: int) -> None:
-        """Take over the mark of a commit; it only grows."""
-        self.mark = max(self.mark, mark)
-
-    # Vault life
-
-    def login_reply(self) -> messages.LoginReply:
-        """Return what a client learns at its login."""
-        read_only = self.store.read_only_reason is not None and self.state is VaultState.ACTIVE
-        return messages.LoginReply(VaultState.READ_ONLY if read_only else self.state, self.roster)
-
-    def create(self, request: messages.Create, _bulk: memoryview) -> Answer:
-        """Keep the roster of a NEW vault, unless it has one."""
-        if self.node_id not in {node.node_id for node in decode_roster(request.roster).nodes}:
-            raise ConflictError("the roster does not name this node")
-
-        def work(transaction: Transaction) -> bytes:
-            kept = transaction.meta(META_ROSTER)
-            if kept is None:
-                transaction.set_meta(META_ROSTER, request.roster)
-            return kept or request.roster
-
-        self._take_roster(self.commit.run(work))
-        return Answer(messages.CreateReply(self.roster))
-
-    def activate(self, _request: messages.Activate, _bulk: memoryview) -> Answer:
-        """Make a NEW vault ACTIVE."""
-        if self.state is VaultState.NEW:
-            state = bytes((VaultState.ACTIVE,))
-            self.commit.run(lambda transaction: transaction.set_meta(META_STATE, state))
-            self.state = VaultState.ACTIVE
-        return Answer(messages.Empty())
-
-    def status(self, _request: messages.Status, _bulk: memoryview) -> Answer:
-        """Say how the vault is."""
-        store, reason = self.store, (self.store.read_only_reason or "").encode("utf-8", "replace")
-        told = reason[: messages.REASON_SIZE_MAX].decode("utf-8", "ignore")  # cut between characters
-        return Answer(messages.StatusReply(self.state, store.used_size, store.free_size, told, 0, 0, 0, 0))
 
     # Registers
 
@@ -259,6 +134,7 @@ class VaultNode:
         """Promise ballots; all promises are durable before the reply."""
 
         def work(transaction: Transaction) -> list[Promise]:
+            life.raise_ceiling(transaction, (item.ballot for item in request.items))
             return [self._promise(transaction, item) for item in request.items]
 
         promises = self.commit.run(work)
@@ -291,17 +167,23 @@ class VaultNode:
         for item in accepts:
             if register.value_digest(item.value, item.claim_set) != item.digest:
                 raise RemoteProtocolError("an ACCEPT whose digest does not fit its value")
-        results = self.commit.run(lambda transaction: [self._accept(transaction, item) for item in accepts])
-        return Answer(messages.AcceptReply(tuple(results)))
+
+        def work(transaction: Transaction) -> list[AcceptResult]:
+            life.raise_ceiling(transaction, (item.ballot for item in accepts))
+            return [self._accept(transaction, item) for item in accepts]
+
+        return Answer(messages.AcceptReply(tuple(self.commit.run(work))))
 
     def _accept(self, transaction: Transaction, item: AcceptItem) -> AcceptResult:
         state = self._row_state(transaction, item.key)
+        if state.corrupt:  # what it promised is not known
+            return AcceptResult(messages.DAMAGED)
         ballot = register.obstacle(state.row, transaction.floor(item.key.directory), item.ballot)
         if ballot:
             return AcceptResult(messages.REFUSED, ballot)
         if state.row is not None and state.row.accepted == item.ballot and state.row.digest != item.digest:
             return AcceptResult(messages.CONTRADICTED)
-        claims = self._claims_of(transaction, item)
+        claims = self._claims_of(transaction, item.claim_set, item.claims)
         if item.claim_set and not claims:
             return AcceptResult(messages.UNCLAIMED)
         owner = self._own(claims)
@@ -318,17 +200,18 @@ class VaultNode:
             transaction.owe(item.key, item.ballot, absent)
         return AcceptResult(messages.OWING if absent else messages.ACCEPTED)
 
-    def _claims_of(self, view: View, item: AcceptItem) -> Sequence[Claim]:
-        if not item.claim_set:
+    def _claims_of(self, view: View, claim_set: bytes, encoded: bytes) -> Sequence[Claim]:
+        """Return the claims of a value, from the message or staged; none when parts are missing."""
+        if not claim_set:
             return ()
-        if not item.claims:
-            staged = view.staged_claims(item.claim_set)
+        if not encoded:
+            staged = view.staged_claims(claim_set)
             encoded = b"".join(bulk_rows.encode_claim(claim) for claim in staged)
             # A part that never came would leave shares unclaimed, which collection then takes.
-            return staged if register.claim_set_digest(encoded) == item.claim_set else ()
-        if register.claim_set_digest(item.claims) != item.claim_set:
-            raise RemoteProtocolError("an ACCEPT whose claims do not fit their digest")
-        return bulk_rows.decode_claims(item.claims)
+            return staged if register.claim_set_digest(encoded) == claim_set else ()
+        if register.claim_set_digest(encoded) != claim_set:
+            raise RemoteProtocolError("claims do not fit their digest")
+        return bulk_rows.decode_claims(encoded)
 
     def _own(self, claims: Sequence[Claim]) -> dict[ShareKey, int]:
         return {
@@ -373,6 +256,76 @@ class VaultNode:
 
         self.commit.run(work)
         return Answer(messages.Empty())
+
+    # Registers that were lost
+
+    def replay(self, request: messages.Replay, bulk: memoryview) -> Answer:
+        """Take over registers as others hold them: chosen values under their own ballots, and promises."""
+        replays = bulk_rows.decode_replays(bulk)
+        if len(replays) != request.count:
+            raise RemoteProtocolError("a REPLAY whose count does not fit its rows")
+        for item in replays:
+            life.check_replay(item)
+
+        def work(transaction: Transaction) -> list[AcceptResult]:
+            life.raise_ceiling(transaction, (max(item.promised, item.ballot) for item in replays))
+            return [self._replay(transaction, item) for item in replays]
+
+        self.collectable = True
+        return Answer(messages.AcceptReply(tuple(self.commit.run(work))))
+
+    def _replay(self, transaction: Transaction, item: ReplayItem) -> AcceptResult:
+        state = self._row_state(transaction, item.key)
+        row, floor = state.row, transaction.floor(item.key.directory)
+        if row is None and not state.corrupt and (item.ballot or item.promised) <= floor:
+            return AcceptResult(messages.REFUSED, floor)
+        if row is not None and row.accepted == item.ballot and row.digest != item.digest:
+            return AcceptResult(messages.CONTRADICTED)
+        claims = self._claims_of(transaction, item.claim_set, item.claims)
+        if item.claim_set and not claims:
+            return AcceptResult(messages.UNCLAIMED)
+        own = self._own(claims)
+        promised = life.ceiling(transaction) if state.corrupt else NO_BALLOT
+        after = register.replayed(row, item, promised, len(own))
+        transaction.set_register(item.key, after)
+        if not item.ballot:
+            return AcceptResult(messages.ACCEPTED)
+        if after.accepted != item.ballot:
+            return AcceptResult(messages.REFUSED, after.accepted)
+        transaction.claim(item.key, item.ballot, claims)
+        absent = transaction.missing(list(own))
+        transaction.owe(item.key, item.ballot, absent)
+        if after.safe:
+            transaction.unclaim(item.key, item.ballot)
+        return AcceptResult(messages.OWING if absent else messages.ACCEPTED)
+
+    def damaged(self, replays: Sequence[ReplayItem]) -> bool:
+        """Return whether the row of each of these registers is corrupt here."""
+        return self.store.view(lambda view: all(self._row_state(view, item.key).corrupt for item in replays))
+
+    def raise_floors(self, request: messages.RaiseFloors, _bulk: memoryview) -> Answer:
+        """Take over floors; a lower one changes nothing."""
+
+        def work(transaction: Transaction) -> None:
+            for floor in request.floors:
+                transaction.set_floor(floor.directory, floor.ballot)
+
+        self.commit.run(work)
+        return Answer(messages.Empty())
+
+    def directories(self, request: messages.Directories, _bulk: memoryview) -> Answer:
+        """Return the next directories."""
+        bound = limits.BATCH_COUNT_MAX
+        found = self.store.view(lambda view: view.directories(request.after, bound))
+        told = tuple(messages.DirectoryState(*columns) for columns in found)
+        return Answer(messages.DirectoriesReply(told, len(told) == bound))
+
+    def claimed(self, request: messages.Claimed, _bulk: memoryview) -> Answer:
+        """Return the claims of an accepted value from a position on."""
+        place = (request.key, request.ballot, request.position, CLAIMED_COUNT)
+        claims = self.store.view(lambda view: view.claims(*place))
+        encoded = b"".join(bulk_rows.encode_claim(claim) for claim in claims)
+        return Answer(messages.ClaimedReply(len(claims), len(claims) == CLAIMED_COUNT), (encoded,))
 
     # Shares
 
@@ -433,6 +386,54 @@ class VaultNode:
             results.append(messages.FetchResult(messages.FOUND, share.size, share.checksum))
         return Answer(messages.FetchReply(tuple(results)), shares=tuple(shares))
 
+    def verify(self, request: messages.Verify, _bulk: memoryview) -> Answer:
+        """Read shares from disk and hash them; the bad ones are known as corrupt from then on."""
+        statuses = tuple(self._verified(key) for key in request.keys)
+        bad = [key for key, status in zip(request.keys, statuses, strict=True) if status == messages.CORRUPT]
+        if bad:
+            with suppress(StoreError, SpaceError):  # it is said anyway, and found again
+                self._mark_bad(bad)
+        return Answer(messages.VerifyReply(statuses))
+
+    def _verified(self, key: ShareKey) -> int:
+        try:
+            self.store.verify(key)
+        except NotFoundError:
+            return messages.ABSENT
+        except CorruptShareError:
+            return messages.CORRUPT
+        return messages.FOUND
+
+    def _mark_bad(self, keys: Sequence[ShareKey]) -> None:
+        def work(transaction: Transaction) -> None:
+            for key in keys:
+                if self._verified(key) == messages.CORRUPT:  # still: it may have been replaced since
+                    transaction.mark_corrupt(key)
+
+        self.commit.run(work)
+
+    def condemn(self, request: messages.Condemn, _bulk: memoryview) -> Answer:
+        """Take the owner's word that shares are wrong though their checksums are right."""
+
+        def work(transaction: Transaction) -> None:
+            for key in request.keys:
+                transaction.mark_corrupt(key)
+
+        self.commit.run(work)
+        return Answer(messages.Empty())
+
+    def lacking(self, request: messages.Lacking, _bulk: memoryview) -> Answer:
+        """Return the next claimed stripes of which shares are owed or corrupt."""
+        bound = limits.LIST_COUNT_MAX
+        found = self.store.view(lambda view: view.lacking(request.after, bound))
+        stripes = [bulk_rows.LackingStripe(claim, indexes) for claim, indexes in found]
+        reply = messages.LackingReply(len(stripes), len(stripes) == bound)
+        return Answer(reply, (bulk_rows.encode_lacking(stripes),))
+
+    def lacks(self, keys: Sequence[ShareKey]) -> bool:
+        """Return whether all of these shares are owed or corrupt here."""
+        return len(self.store.view(lambda view: view.owed(keys))) == len(keys)
+
     # Housekeeping
 
     def tidy(self) -> bool:
@@ -462,6 +463,9 @@ def _is_tombstone(row: RegisterRow) -> bool:
 _ANSWERS: dict[type[messages.Request], Callable[..., Answer]] = {
     messages.Create: VaultNode.create,
     messages.Activate: VaultNode.activate,
+    messages.Join: VaultNode.join,
+    messages.Quarantine: VaultNode.quarantine,
+    messages.EndJoin: VaultNode.end_join,
     messages.Ping: lambda _vault, _request, _bulk: Answer(messages.Empty()),
     messages.Status: VaultNode.status,
     messages.Read: VaultNode.read,
@@ -471,7 +475,14 @@ _ANSWERS: dict[type[messages.Request], Callable[..., Answer]] = {
     messages.Accept: VaultNode.accept,
     messages.Confirm: VaultNode.confirm,
     messages.Forget: VaultNode.forget,
+    messages.Replay: VaultNode.replay,
+    messages.RaiseFloors: VaultNode.raise_floors,
+    messages.Directories: VaultNode.directories,
+    messages.Claimed: VaultNode.claimed,
     messages.Has: VaultNode.has,
     messages.Store: VaultNode.keep,
     messages.Fetch: VaultNode.fetch,
+    messages.Verify: VaultNode.verify,
+    messages.Condemn: VaultNode.condemn,
+    messages.Lacking: VaultNode.lacking,
 }

@@ -12,7 +12,7 @@ from attrs import evolve, field
 from blake3 import blake3
 
 from dfs.core import limits
-from dfs.core.bulk_rows import RowState
+from dfs.core.bulk_rows import ReplayItem, RowState
 from dfs.core.quorum import Quorum
 from dfs.core.records import frozen
 from dfs.core.types import NO_BALLOT, Ballot, EntryKind, NodeId, RegisterRow
@@ -69,6 +69,23 @@ def accepted(
         claim_set=claim_set,
         claimed_count=claimed_count,
     )
+
+
+def replayed(row: RegisterRow | None, item: ReplayItem, promised: Ballot, claimed_count: int) -> RegisterRow:
+    """Return the row after the replay of a value that was chosen, or of a promise alone.
+
+    ``row`` None: it is missing or lost. ``promised``: the highest ballot it may have promised if it was lost.
+    A chosen value may be accepted below the promise: whoever was promised more has it from another node, as
+    any R nodes and the W that chose it have one in common that was not rolled back. The promise itself stays.
+    """
+    before = row or EMPTY_ROW
+    promised = max(before.promised, promised, item.promised, item.ballot)
+    if not item.ballot or before.accepted > item.ballot:
+        return evolve(before, promised=promised)
+    if before.accepted < item.ballot:
+        before = accepted(item.ballot, item.value, item.digest, item.claim_set, claimed_count)
+    confirmed = before.confirmed or item.confirmed
+    return evolve(before, promised=promised, confirmed=confirmed, safe=before.safe or item.safe)
 
 
 # --- The client's side ------------------------------------------------------------------------------------

@@ -10,16 +10,20 @@ import selectors
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
+
+from attrs import evolve
 
 from dfs.core import limits, messages
 from dfs.core.accounts import Accounts
 from dfs.core.commit import CommitQueue
 from dfs.core.connection import SCRATCH_SIZE, BufferPool, Connection, Turn
-from dfs.core.errors import BusyError, DfsError, TimedOutError, UnreachableError
+from dfs.core.errors import BusyError, ConflictError, DfsError, TimedOutError, UnreachableError
+from dfs.core.identity import set_node_id
 from dfs.core.interface import Env, Listener, Store, Stream, Transport
+from dfs.core.life import META_ROSTER
 from dfs.core.node import VaultNode
 from dfs.core.records import frozen
 from dfs.core.types import NodeId
@@ -89,19 +93,50 @@ class Household:
     def admits(self, user: str, public_key: bytes) -> bool:
         return self._options.accounts.admits(user, public_key)
 
+    def is_healer(self, user: str) -> bool:
+        return self._options.accounts.is_healer(user)
+
+    def users(self) -> Sequence[str]:
+        return self._options.accounts.users()
+
     def vault(self, user: str) -> VaultNode:
         """Return the vault of a user, opened or made if need be, the same object each time."""
         options = self._options
         with self._lock:
+            greeting = self._greeting
             if self._closed:
                 raise BusyError("the node is stopping")
             if user not in self._vaults:
                 store = options.store.vault(user, create=True)
                 queue = CommitQueue(store)
-                vault = VaultNode(options.node_id, options.incarnation, store, queue, options.env)
+                vault = VaultNode(greeting.node_id, greeting.incarnation, store, queue, options.env)
                 queue.start(vault.advance)
                 self._vaults[user] = vault, queue
             return self._vaults[user][0]
+
+    def adopt(self, node_id: NodeId, incarnation: int) -> None:
+        """Become another node, for as long as nothing is kept here.
+
+        Vaults opened before are given up; whoever talks to one is told to connect again.
+        """
+        with self._lock:
+            if self._closed:
+                raise BusyError("the node is stopping")
+            self._require_empty()
+            for _, queue in self._vaults.values():
+                queue.close()
+            self._vaults.clear()
+            self._require_empty()  # nothing can be written any more
+            set_node_id(f"{self._options.directory}/.node", node_id, incarnation)
+            self._greeting = evolve(self._greeting, node_id=node_id, incarnation=incarnation)
+        log.warning("this node is now node %s, incarnation %d", node_id.hex(), incarnation)
+
+    def _require_empty(self) -> None:
+        store = self._options.store
+        for user in store.users():
+            vault = store.vault(user, create=False)
+            if vault.view(lambda view: view.meta(META_ROSTER)) is not None or vault.shares(None, 1):
+                raise ConflictError("this node keeps something: only an empty one can replace another")
 
     def close(self) -> None:
         """Commit what waits and open nothing any more."""

@@ -221,7 +221,7 @@ _BEFORE_LOGIN: Final[Mapping[Phase, Mapping[type[Request], Phase]]] = {
     Phase.CLOSED: {},
 }
 _AFTER_LOGIN: Final = frozenset(CODES) - {messages.Hello, messages.Login}
-_WITH_BULK: Final = frozenset({messages.Claims, messages.Accept, messages.Store})
+_WITH_BULK: Final = frozenset({messages.Claims, messages.Accept, messages.Store, messages.Replay})
 
 
 @define

@@ -279,8 +279,8 @@ class TablesTransaction(TablesView):
             owed[register, ballot, key] = None
 
     def mark_corrupt(self, key: ShareKey) -> None:
-        """Remember that a share's bytes are bad."""
-        if key in self._tables.shares:
+        """Remember that a share's bytes are bad, unless they were replaced in this transaction."""
+        if key in self._tables.shares and all(share.key != key for share in self.kept):
             self._copy("corrupt").corrupt[key] = None
 
     def set_floor(self, directory: DirectoryId, ballot: Ballot) -> None:

@@ -81,6 +81,14 @@ def test_keys_of_the_file_are_known_at_once(path: Path) -> None:
     assert not accounts.admits("tom", KEY)
 
 
+def test_healers_are_accounts_without_vaults(path: Path) -> None:
+    path.write_text(line("tom") + line("ines") + line("medic").strip() + " role=healer\n")
+    accounts = Accounts(str(path), "orchard", KDF)
+    assert [accounts.is_healer(name) for name in ("ines", "medic", "nobody")] == [False, True, False]
+    assert accounts.users() == ["ines", "tom"]
+    assert accounts.public_key("medic") == KEY
+
+
 @pytest.mark.parametrize("given", [True, False])
 def test_without_a_file_there_is_nobody(path: Path, given: bool) -> None:
     accounts = Accounts(str(path) if given else None, "orchard", KDF)

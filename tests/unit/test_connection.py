@@ -128,6 +128,9 @@ class FakeHouse:
     def admits(self, user: str, public_key: bytes) -> bool:
         return True
 
+    def is_healer(self, user: str) -> bool:
+        return False
+
 
 class Scene:
     """A connection with everything round it; `log_in` skips to where requests are answered."""
@@ -313,6 +316,13 @@ def test_any_bytes_are_survived(garbage: bytes) -> None:
 
 
 # --- Answering ----------------------------------------------------------------------------------------------
+
+
+def test_a_last_answer_ends_the_connection(inside: Scene) -> None:
+    inside.vault.answers.append(Answer(messages.Empty(), last=True))
+    assert inside.turn(frame(messages.Ping()), frame(messages.Ping())) is Turn.CLOSED
+    assert len(inside.vault.asked) == len(inside.replies()) == 1
+    assert inside.stream.closed
 
 
 def test_a_refusal_goes_back_and_the_connection_on(inside: Scene) -> None:

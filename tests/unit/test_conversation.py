@@ -5,24 +5,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
+from xxhash import xxh3_128_digest
 
 from dfs.core import keys, limits, messages
 from dfs.core.auth import sign_login
+from dfs.core.bulk_rows import ReplayItem, encode_accepts, encode_replays
 from dfs.core.conversation import Conversation
 from dfs.core.env import RealEnv, RealFiles
-from dfs.core.errors import LoginError, RemoteProtocolError
+from dfs.core.errors import ForbiddenError, LoginError, NotFoundError, RemoteProtocolError
 from dfs.core.interface import StoreOptions, VaultStore
-from dfs.core.node import VaultNode, Work, transact
-from dfs.core.roster import encode_roster
-from dfs.core.types import Node, NodeId, Roster, VaultState
+from dfs.core.messages import ShareHead
+from dfs.core.node import Answer, VaultNode, Work, transact
+from dfs.core.roster import encode_roster, roster_digest
+from dfs.core.types import NO_BALLOT, Claim, Geometry, Node, NodeId, Roster, VaultState
 from dfs.core.wire import Mark, Phase, Session, decode_header
 from dfs.plugins import memory_store
+from dfs.testing.stores import ballot, register_key, share_key
 
 NODE_ID = NodeId(b"n" * 16)
 ROSTER = encode_roster(Roster(1, (Node(NODE_ID),), 1, 0))
+DIGEST = roster_digest(ROSTER)
 GREETING = messages.HelloReply(NODE_ID, 1, "orchard", bytes(32), "attic", "1", ())
-INES = keys.login_keys(b"i" * 32)
+INES, MEDIC = keys.login_keys(b"i" * 32), keys.login_keys(b"m" * 32)
 
 
 @define
@@ -44,6 +49,7 @@ class Direct:
 class FakeHouse:
     opened_vault: VaultNode
     known: dict[str, bytes] = field(factory=lambda: {"ines": INES.public_key})
+    healers: set[str] = field(factory=set)
     opened: list[str] = field(factory=list)
     greeting: messages.HelloReply = GREETING
 
@@ -53,9 +59,18 @@ class FakeHouse:
     def admits(self, user: str, public_key: bytes) -> bool:
         return self.known.get(user) == public_key
 
+    def is_healer(self, user: str) -> bool:
+        return user in self.healers
+
+    def users(self) -> list[str]:
+        return sorted(self.known.keys() - self.healers)
+
     def vault(self, user: str) -> VaultNode:
         self.opened.append(user)
         return self.opened_vault
+
+    def adopt(self, node_id: NodeId, incarnation: int) -> None:
+        self.greeting = evolve(self.greeting, node_id=node_id, incarnation=incarnation)
 
 
 @define
@@ -65,13 +80,14 @@ class Talk:
     house: FakeHouse
     conversation: Conversation
     session: Session = field(factory=Session)
+    answer: Answer = field(default=Answer(messages.Empty()))
 
     def ask(self, request: messages.Request, bulk: bytes = b"") -> Any:
         frame = self.session.ask(request, [bulk] if bulk else ())
         header = decode_header(frame[: limits.HEADER_SIZE])
-        answer = self.conversation.answer(header, frame[limits.HEADER_SIZE :], memoryview(bulk))
+        self.answer = self.conversation.answer(header, frame[limits.HEADER_SIZE :], memoryview(bulk))
         self.session.advance(type(request))
-        return answer.reply
+        return self.answer.reply
 
     def log_in(self, user: str = "ines", seed: bytes = INES.seed, **changed: Any) -> Any:
         hello = self.ask(messages.Hello(b"c" * 32, "", ()))
@@ -162,3 +178,131 @@ def test_damaged_bulk_is_not_answered(talk: Talk) -> None:
     header = decode_header(frame[: limits.HEADER_SIZE])
     with pytest.raises(RemoteProtocolError, match="damaged"):
         talk.conversation.answer(header, frame[limits.HEADER_SIZE :], memoryview(b"bulK"))
+
+
+# --- Healers ---
+
+REPLAYED = ReplayItem(register_key(1), ballot(1), NO_BALLOT, b"", b"", b"", b"", b"", False)
+
+
+@pytest.fixture
+def healer(talk: Talk) -> Talk:
+    """One who is logged in as a healer, and has not entered a vault yet."""
+    talk.house.known["medic"] = MEDIC.public_key
+    talk.house.known["tom"] = bytes(32)
+    talk.house.healers.add("medic")
+    assert talk.log_in("medic", MEDIC.seed) == messages.LoginReply(VaultState.NEW, b"")
+    assert talk.house.opened == []
+    return talk
+
+
+def test_a_healer_has_no_vault_and_enters_those_of_others(healer: Talk) -> None:
+    assert healer.ask(messages.Ping()) == messages.Empty()
+    assert healer.ask(messages.Status()).share_count == 0
+    assert healer.ask(messages.Vaults("")) == messages.VaultsReply(("ines", "tom"), False)
+    assert healer.ask(messages.Vaults("ines")) == messages.VaultsReply(("tom",), False)
+    assert healer.conversation.mark == Mark()
+    assert healer.ask(messages.Enter("ines")) == messages.LoginReply(VaultState.NEW, b"")
+    assert healer.house.opened == ["ines"]
+    assert healer.conversation.mark == Mark(1, 0)
+    with pytest.raises(NotFoundError):
+        healer.ask(messages.Enter("nobody"))
+    with pytest.raises(NotFoundError):
+        healer.ask(messages.Enter("medic"))
+
+
+def test_many_users_are_told_in_parts(healer: Talk) -> None:
+    healer.house.known |= {f"{number:04}" + "n" * 200: b"" for number in range(400)}
+    told: list[str] = []
+    more = True
+    while more:
+        reply = healer.ask(messages.Vaults(told[-1] if told else ""))
+        told += reply.users
+        more = reply.more
+    assert told == healer.house.users()
+
+
+@pytest.mark.parametrize("entered", [False, True])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        messages.Create(ROSTER),
+        messages.Activate(DIGEST),
+        messages.Adopt(NODE_ID, 2),
+        messages.Prepare(DIGEST, ()),
+        messages.Accept(DIGEST, 0),
+        messages.Confirm(DIGEST, True, ()),
+        messages.Forget(DIGEST, ()),
+        messages.Has(()),
+        messages.Condemn(()),
+    ],
+)
+def test_a_healer_may_neither_promise_nor_write_nor_end_anything(
+    healer: Talk, request_: messages.Request, entered: bool
+) -> None:
+    if entered:
+        healer.ask(messages.Enter("ines"))
+    with pytest.raises(ForbiddenError):
+        healer.ask(request_, encode_accepts([]) if isinstance(request_, messages.Accept) else b"")
+
+
+def test_a_healer_asks_about_nothing_before_it_enters(healer: Talk) -> None:
+    for request in (messages.Join(ROSTER), messages.Fetch(()), messages.Lacking(DIGEST, b"")):
+        with pytest.raises(ForbiddenError):
+            healer.ask(request)
+
+
+def test_a_healer_brings_back_what_was_lost_and_nothing_else(healer: Talk) -> None:
+    healer.ask(messages.Enter("ines"))
+    assert healer.ask(messages.Join(ROSTER)).state is VaultState.JOINING
+    replayed = encode_replays([REPLAYED])
+    healer.ask(messages.Replay(DIGEST, 1), replayed)
+    body = b"body!"
+    store = messages.Store((ShareHead(share_key(1), len(body), xxh3_128_digest(body)),))
+    with pytest.raises(ForbiddenError, match="lacking"):
+        healer.ask(store, body)
+    owner = healer.house.opened_vault
+    claim = Claim(share_key(1).stripe, 5, "rs@1", Geometry(1, 1), ((0,),))
+    owner.store.transact(lambda transaction: transaction.claim(register_key(1), ballot(1), [claim]))
+    with pytest.raises(ForbiddenError, match="lacking"):
+        healer.ask(store, body)
+    owner.store.transact(lambda transaction: transaction.owe(register_key(1), ballot(1), [share_key(1)]))
+    healer.ask(store, body)
+    with pytest.raises(ForbiddenError, match="lacking"):
+        healer.ask(store, body)
+    assert healer.ask(messages.Verify((share_key(1),))).statuses == (messages.FOUND,)
+    assert healer.ask(messages.EndJoin(DIGEST, owner.mark)).state is VaultState.ACTIVE
+    with pytest.raises(ForbiddenError, match="state was lost"):
+        healer.ask(messages.Replay(DIGEST, 1), replayed)
+
+
+def test_who_is_no_longer_a_healer_gets_no_more_rights_by_it(healer: Talk) -> None:
+    healer.ask(messages.Enter("ines"))
+    healer.house.healers.clear()
+    with pytest.raises(LoginError, match="role"):
+        healer.ask(messages.Has(()))
+
+
+def test_users_are_no_healers(talk: Talk) -> None:
+    talk.log_in()
+    for request in (messages.Vaults(""), messages.Enter("ines")):
+        with pytest.raises(ForbiddenError):
+            talk.ask(request)
+
+
+# --- Another node's id ---
+
+
+def test_a_node_that_becomes_another_ends_what_was_said_as_the_first(talk: Talk) -> None:
+    other = talk_with(talk.house)
+    other.log_in()
+    talk.log_in()
+    with pytest.raises(RemoteProtocolError, match="first incarnation"):
+        talk.ask(messages.Adopt(NodeId(b"o" * 16), 0))
+    talk.ask(messages.Adopt(NodeId(b"o" * 16), 2))
+    assert talk.answer.last
+    with pytest.raises(RemoteProtocolError, match="another one"):
+        other.ask(messages.Status())
+    again = talk_with(talk.house)
+    again.log_in()
+    assert not again.answer.last

@@ -83,6 +83,7 @@ SAMPLES: Sequence[Message] = (
     messages.Verify((SHARE,)),
     messages.VerifyReply((messages.CORRUPT,)),
     messages.Lacking(DIGEST, STRIPE),
+    messages.Condemn((SHARE,)),
     messages.LackingReply(1, more=False),
     messages.ErrorReply(5, "what", "kept", "next", b""),
 )
@@ -150,7 +151,7 @@ def test_any_bytes_are_the_message_or_the_error(cls: type[Message], encoded: byt
         messages.Has((ShareKey(STRIPE, 16),)),
         messages.Store((messages.ShareHead(SHARE, limits.SHARE_SIZE_MAX + 1, SUM),)),
         messages.FetchReply((messages.FetchResult(3, 0, b""),)),
-        messages.AcceptReply((messages.AcceptResult(8),)),
+        messages.AcceptReply((messages.AcceptResult(9),)),
         messages.Accept(DIGEST, 513),
         messages.Claims(DIGEST, 1 << 32),
     ],

@@ -236,10 +236,10 @@ def test_the_node_refuses_by_the_header_alone() -> None:
 
 
 @pytest.mark.parametrize("request_class", CODES, ids=lambda cls: cls.__name__)
-def test_only_three_requests_have_bulk(request_class: type[Request]) -> None:
+def test_only_four_requests_have_bulk(request_class: type[Request]) -> None:
     header = Header(Role.REQUEST, CODES[request_class], 1, 0, 1, wire.NO_CHECKSUM, b"")
     session = Session(Phase.AUTHENTICATED)
-    if request_class in {messages.Claims, messages.Accept, messages.Store}:
+    if request_class in {messages.Claims, messages.Accept, messages.Replay, messages.Store}:
         session.expect(header)
         return
     with pytest.raises(RemoteProtocolError):

@@ -431,7 +431,9 @@ class RowsTransaction(Rows):
         )
 
     def mark_corrupt(self, key: ShareKey) -> None:
-        """Remember that a share's bytes are bad."""
+        """Remember that a share's bytes are bad, unless they were replaced in this transaction."""
+        if any(share.key == key for share in self.kept):
+            return
         self._connection.execute(
             """INSERT OR IGNORE INTO corrupt
                SELECT stripe, share_index FROM shares WHERE stripe = ? AND share_index = ?""",

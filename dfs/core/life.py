@@ -1,0 +1,288 @@
+"""The life of a vault on a node: its state, roster and mark; how it joins, and counts again after a loss.
+
+How a vault that lost state comes back is told in docs/formats.md, section 7.1, and why that is safe in
+docs/decisions/0005-lost-state.md. Writes go through a commit function that the server (which groups commits)
+or the simulator passes in.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol, TypeAlias, TypeVar
+
+from attrs import define
+
+from dfs.core import limits, messages, register
+from dfs.core.bulk_rows import ReplayItem
+from dfs.core.errors import ConflictError, DfsError, RemoteProtocolError
+from dfs.core.interface import Buffer, Env, ShareSlice, Transaction, VaultStore, View
+from dfs.core.records import frozen
+from dfs.core.roster import decode_roster, roster_digest
+from dfs.core.types import NO_BALLOT, Ballot, NodeId, VaultState
+
+T = TypeVar("T")
+Work: TypeAlias = Callable[[Transaction], object]
+
+META_STATE: Final = "state"
+META_ROSTER: Final = "roster"
+META_MARK: Final = "mark"  # u64, one more with every commit
+META_INCARNATION: Final = "incarnation"  # u32, of the node when the vault last counted
+META_CEILING: Final = "ceiling"  # u64, the highest counter of any ballot promised in this vault
+META_SCRUBBED: Final = "scrubbed"  # u64, seconds since 1970: when the last scrub ended
+
+RETURNING: Final = frozenset({VaultState.JOINING, VaultState.QUARANTINED})  # takes writes, does not count
+
+
+def _number(view: View, name: str, default: int = 0) -> int:
+    kept = view.meta(name)
+    return default if kept is None else int.from_bytes(kept, "big")
+
+
+def mark_of(view: View) -> int:
+    """Return how many commits the vault has seen."""
+    return _number(view, META_MARK)
+
+
+def scrubbed_s(view: View) -> int:
+    """Return when the last scrub ended, 0 = never."""
+    return _number(view, META_SCRUBBED)
+
+
+def add_mark(transaction: Transaction) -> int:
+    """Count this transaction; returns the new mark."""
+    mark = mark_of(transaction) + 1
+    transaction.set_meta(META_MARK, mark.to_bytes(8, "big"))
+    return mark
+
+
+# --- States -------------------------------------------------------------------------------------------------
+
+
+def state_of(view: View, incarnation: int) -> VaultState:
+    """Return the state of a vault on a node of this incarnation.
+
+    One that was last used under another comes from an older copy, or from another disk.
+    """
+    state = VaultState(_number(view, META_STATE))
+    if state is not VaultState.NEW and _number(view, META_INCARNATION, 1) != incarnation:
+        return VaultState.QUARANTINED
+    return state
+
+
+def _settle(transaction: Transaction, state: VaultState, incarnation: int) -> None:
+    transaction.set_meta(META_STATE, bytes((state,)))
+    transaction.set_meta(META_INCARNATION, incarnation.to_bytes(4, "big"))
+
+
+def create(transaction: Transaction, roster: bytes, incarnation: int) -> None:
+    """Keep the roster of a NEW vault, unless it has one."""
+    if transaction.meta(META_ROSTER) is None:
+        transaction.set_meta(META_ROSTER, roster)
+        _settle(transaction, VaultState.NEW, incarnation)
+
+
+def activate(transaction: Transaction, incarnation: int) -> None:
+    """Make a NEW vault ACTIVE."""
+    if state_of(transaction, incarnation) is VaultState.NEW:
+        _settle(transaction, VaultState.ACTIVE, incarnation)
+
+
+def join(transaction: Transaction, roster: bytes, incarnation: int) -> None:
+    """Make a vault that is NEW and has no roster JOINING under this one."""
+    if transaction.meta(META_ROSTER) is None:
+        transaction.set_meta(META_ROSTER, roster)
+        _settle(transaction, VaultState.JOINING, incarnation)
+
+
+def quarantine(transaction: Transaction, mark: int, incarnation: int) -> None:
+    """Make a vault QUARANTINED that is behind a mark it once told; without a roster there is nothing lost."""
+    lost = mark_of(transaction) < mark and transaction.meta(META_ROSTER) is not None
+    if lost and state_of(transaction, incarnation) not in RETURNING:
+        _settle(transaction, VaultState.QUARANTINED, incarnation)
+
+
+def end_join(transaction: Transaction, mark: int, incarnation: int) -> None:
+    """Make a vault ACTIVE again that everything was replayed into.
+
+    Raises:
+        ConflictError: it is behind ``mark``, told during the replay: it lost state meanwhile.
+    """
+    if state_of(transaction, incarnation) not in RETURNING:
+        return
+    if mark_of(transaction) < mark:
+        raise ConflictError("the node lost state while it was brought up to date")
+    _settle(transaction, VaultState.ACTIVE, incarnation)
+
+
+# --- Promises beyond a lost row -----------------------------------------------------------------------------
+
+
+def raise_ceiling(transaction: Transaction, ballots: Iterable[Ballot]) -> None:
+    """Remember the highest counter among ballots that are about to be promised or accepted."""
+    counter = max(map(register.counter_of, ballots), default=0)
+    if counter > _number(transaction, META_CEILING):
+        transaction.set_meta(META_CEILING, counter.to_bytes(8, "big"))
+
+
+def ceiling(view: View) -> Ballot:
+    """Return a ballot at least as high as any this vault promised: what a lost row may have promised."""
+    counter = _number(view, META_CEILING)
+    return register.make_ballot(counter, b"\xff" * limits.OPERATION_ID_SIZE) if counter else NO_BALLOT
+
+
+def check_replay(item: ReplayItem) -> None:
+    """Check that the parts of a replayed register fit each other.
+
+    Raises:
+        RemoteProtocolError: they do not.
+    """
+    if item.ballot:
+        sound = register.value_digest(item.value, item.claim_set) == item.digest
+        sound = sound and bool(item.value) and not (item.safe and not item.confirmed)
+    else:
+        sound = not (
+            item.value or item.digest or item.claim_set or item.claims or item.confirmed or item.safe
+        )
+    if not sound:
+        raise RemoteProtocolError("a REPLAY whose parts do not fit each other")
+
+
+# --- Answers and commits ------------------------------------------------------------------------------------
+
+
+@frozen
+class Answer:
+    """A reply and its bulk: buffers, or open shares the server sends and closes. ``last``: it ends the
+    connection.
+    """
+
+    reply: messages.Response
+    bulk: tuple[Buffer, ...] = ()
+    shares: tuple[ShareSlice, ...] = ()
+    last: bool = False
+
+
+class Commit(Protocol):
+    """How a write reaches the store: `run` waits until it is durable, `later` does not."""
+
+    def run(self, work: Callable[[Transaction], T]) -> T:
+        """Commit ``work``, possibly with others, and return its result or raise its error."""
+
+    def later(self, work: Work) -> None:
+        """Commit ``work`` with the next others; losing it in a crash is harmless."""
+
+
+def transact(store: VaultStore, works: Sequence[Work]) -> tuple[list[object], int]:
+    """Run several works in one transaction, adding one to the vault's mark; returns results and the new mark.
+
+    If one of them raises, each runs in a transaction of its own and its error takes the place of its result.
+    """
+
+    def together(transaction: Transaction) -> tuple[list[object], int]:
+        results = [work(transaction) for work in works]
+        return results, add_mark(transaction)
+
+    if len(works) == 1:
+        return store.transact(together)
+    try:
+        return store.transact(together)
+    except DfsError:
+        if store.read_only_reason is not None:
+            raise
+    results: list[object] = []
+    mark = 0
+    for work in works:
+        try:
+            (result,), mark = transact(store, [work])
+        except DfsError as error:
+            result = error
+        results.append(result)
+    return results, mark
+
+
+@define
+class VaultLife:
+    """One vault on this node, as far as its life goes. Thread-safe as far as store and commit are."""
+
+    node_id: NodeId
+    incarnation: int
+    store: VaultStore
+    commit: Commit
+    env: Env
+    mark: int = 0
+    collectable: bool = True
+    state: VaultState = VaultState.NEW
+    roster: bytes = b""
+    _digest: bytes = b""
+    _index: int = -1
+
+    def __attrs_post_init__(self) -> None:
+        self.store.view(self._load)
+
+    def _load(self, view: View) -> None:
+        self.state = state_of(view, self.incarnation)
+        self.advance(mark_of(view))
+        roster = view.meta(META_ROSTER) or b""
+        if roster != self.roster:
+            self.roster = roster
+            self._digest = roster_digest(roster)
+            nodes = decode_roster(roster).nodes
+            places = (index for index, node in enumerate(nodes) if node.node_id == self.node_id)
+            self._index = next(places, -1)
+
+    def advance(self, mark: int) -> None:
+        """Take over the mark of a commit; it only grows."""
+        self.mark = max(self.mark, mark)
+
+    # Vault life
+
+    def login_reply(self) -> messages.LoginReply:
+        """Return what a client learns at its login."""
+        read_only = self.store.read_only_reason is not None and self.state is VaultState.ACTIVE
+        return messages.LoginReply(VaultState.READ_ONLY if read_only else self.state, self.roster)
+
+    def _live(self, change: Callable[[Transaction], None]) -> None:
+        """Commit a change of state or roster and take it over."""
+        self.commit.run(change)
+        self.store.view(self._load)
+
+    def _require_named(self, roster: bytes) -> None:
+        if self.node_id not in {node.node_id for node in decode_roster(roster).nodes}:
+            raise ConflictError("the roster does not name this node")
+
+    def create(self, request: messages.Create, _bulk: memoryview) -> Answer:
+        """Keep the roster of a NEW vault, unless it has one."""
+        self._require_named(request.roster)
+        self._live(lambda transaction: create(transaction, request.roster, self.incarnation))
+        return Answer(messages.CreateReply(self.roster))
+
+    def activate(self, _request: messages.Activate, _bulk: memoryview) -> Answer:
+        """Make a NEW vault ACTIVE."""
+        if self.state is VaultState.NEW:
+            self._live(lambda transaction: activate(transaction, self.incarnation))
+        return Answer(messages.Empty())
+
+    def join(self, request: messages.Join, _bulk: memoryview) -> Answer:
+        """Make a vault without a roster JOINING: it takes writes, and does not count before END_JOIN."""
+        self._require_named(request.roster)
+        if not self.roster:
+            self._live(lambda transaction: join(transaction, request.roster, self.incarnation))
+        return Answer(messages.StateReply(self.state))
+
+    def quarantine(self, request: messages.Quarantine, _bulk: memoryview) -> Answer:
+        """Count no longer if this node once told a higher mark than it has now: it was rolled back."""
+        if self.mark < request.mark:
+            self._live(lambda transaction: quarantine(transaction, request.mark, self.incarnation))
+        return Answer(messages.StateReply(self.state))
+
+    def end_join(self, request: messages.EndJoin, _bulk: memoryview) -> Answer:
+        """Count again: everything was replayed."""
+        if self.state in RETURNING:
+            self._live(lambda transaction: end_join(transaction, request.mark, self.incarnation))
+        return Answer(messages.StateReply(self.state))
+
+    def status(self, _request: messages.Status, _bulk: memoryview) -> Answer:
+        """Say how the vault is."""
+        store, reason = self.store, (self.store.read_only_reason or "").encode("utf-8", "replace")
+        told = reason[: messages.REASON_SIZE_MAX].decode("utf-8", "ignore")  # cut between characters
+        counts, ended_s = store.view(lambda view: (view.counts(), scrubbed_s(view)))
+        sizes = store.used_size, store.free_size
+        return Answer(messages.StatusReply(self.state, *sizes, told, *counts, ended_s))

@@ -1,0 +1,152 @@
+"""How a vault comes to count on a node, stops counting when it lost something, and counts again."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dfs.core import life, messages
+from dfs.core.errors import ConflictError, RemoteProtocolError
+from dfs.core.interface import Store
+from dfs.core.node import VaultNode
+from dfs.core.roster import encode_roster
+from dfs.core.types import NO_BALLOT, Ballot, Roster, VaultState
+from dfs.core.wire import RosterDiffersError
+from dfs.testing.stores import ballot
+from tests.unit.node_bench import (
+    DIGEST,
+    HERE,
+    NODES,
+    ROSTER,
+    Bench,
+    Direct,
+    TestEnv,
+    bench_of,
+    mine,
+    opened_store,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(opened_store(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def new(store: Store) -> Bench:
+    return bench_of(store)
+
+
+def under(store: Store, incarnation: int) -> Bench:
+    """The same vault on a node of another incarnation."""
+    vault_store = store.vault("ines", create=True)
+    commit, env = Direct(vault_store), TestEnv()
+    commit.vault = VaultNode(NODES[HERE].node_id, incarnation, vault_store, commit, env)
+    return Bench(commit.vault, env)
+
+
+def joined(new: Bench) -> Bench:
+    assert new.reply(messages.Join(ROSTER)) == messages.StateReply(VaultState.JOINING)
+    return new
+
+
+def test_an_empty_vault_joins_and_counts_after_the_replay(store: Store, new: Bench) -> None:
+    joined(new)
+    assert new.vault.login_reply() == messages.LoginReply(VaultState.JOINING, ROSTER)
+    assert new.prepare(1).granted, "it takes part in everything meanwhile"
+    assert bench_of(store).vault.state is VaultState.JOINING, "also after a restart"
+    assert new.reply(messages.EndJoin(DIGEST, new.vault.mark)) == messages.StateReply(VaultState.ACTIVE)
+    assert bench_of(store).vault.state is VaultState.ACTIVE
+
+
+def test_only_a_vault_without_roster_joins(new: Bench) -> None:
+    with pytest.raises(ConflictError):
+        new.ask(messages.Join(encode_roster(Roster(1, NODES[2:], 2, 0))))
+    with pytest.raises(RemoteProtocolError):
+        new.ask(messages.Join(b"\x00"))
+    new.ask(messages.Create(ROSTER))
+    mark = new.vault.mark
+    assert new.reply(messages.Join(ROSTER)).state is VaultState.NEW
+    new.ask(messages.Activate(DIGEST))
+    assert new.reply(messages.Join(ROSTER)).state is VaultState.ACTIVE
+    assert new.vault.mark == mark + 1, "what changes nothing commits nothing"
+
+
+def test_a_joining_vault_is_neither_created_nor_activated(new: Bench) -> None:
+    joined(new)
+    other = encode_roster(Roster(2, NODES, 4, 1))
+    assert new.reply(messages.Create(other)) == messages.CreateReply(ROSTER)
+    new.ask(messages.Activate(DIGEST))
+    assert new.vault.state is VaultState.JOINING
+
+
+def test_another_roster_ends_no_join(new: Bench) -> None:
+    joined(new)
+    with pytest.raises(RosterDiffersError):
+        new.ask(messages.EndJoin(bytes(32), 0))
+    assert new.vault.state is VaultState.JOINING
+
+
+def test_a_join_does_not_end_if_state_was_lost_meanwhile(new: Bench) -> None:
+    joined(new)
+    with pytest.raises(ConflictError):
+        new.ask(messages.EndJoin(DIGEST, new.vault.mark + 2))
+    assert new.vault.state is VaultState.JOINING
+
+
+def test_a_vault_behind_its_own_mark_is_quarantined(store: Store, new: Bench) -> None:
+    bench = new.active()
+    mark = bench.vault.mark
+    assert bench.reply(messages.Quarantine(mark)).state is VaultState.ACTIVE
+    assert bench.reply(messages.Quarantine(mark + 1)).state is VaultState.QUARANTINED
+    assert bench_of(store).vault.login_reply().state is VaultState.QUARANTINED
+    assert bench.reply(messages.Quarantine(mark + 9)).state is VaultState.QUARANTINED
+    bench.keep(mine(1))
+    assert bench.reply(messages.EndJoin(DIGEST, bench.vault.mark)).state is VaultState.ACTIVE
+
+
+def test_what_has_no_roster_has_nothing_to_lose(new: Bench) -> None:
+    assert new.reply(messages.Quarantine(7)).state is VaultState.NEW
+    assert joined(new).reply(messages.Quarantine(99)).state is VaultState.JOINING
+
+
+@pytest.mark.parametrize("incarnation", [1, 3])
+def test_a_vault_of_another_incarnation_is_quarantined_until_it_is_up_to_date(
+    store: Store, incarnation: int
+) -> None:
+    under(store, 2).active()
+    returned = under(store, incarnation)
+    assert returned.vault.state is VaultState.QUARANTINED
+    assert returned.prepare(1).granted
+    assert under(store, incarnation).vault.state is VaultState.QUARANTINED
+    ended = returned.reply(messages.EndJoin(DIGEST, returned.vault.mark))
+    assert ended.state is VaultState.ACTIVE
+    assert under(store, incarnation).vault.state is VaultState.ACTIVE
+    assert under(store, 2).vault.state is VaultState.QUARANTINED
+
+
+def test_a_new_vault_stays_new_under_another_incarnation(store: Store) -> None:
+    under(store, 1).ask(messages.Create(ROSTER))
+    again = under(store, 2)
+    assert again.vault.state is VaultState.NEW
+    again.ask(messages.Activate(DIGEST))
+    assert under(store, 2).vault.state is VaultState.ACTIVE
+
+
+def test_an_end_changes_nothing_where_nothing_was_lost(new: Bench) -> None:
+    bench = new.active()
+    assert bench.reply(messages.EndJoin(DIGEST, 10**6)).state is VaultState.ACTIVE
+
+
+def test_the_ceiling_is_above_every_promise(new: Bench) -> None:
+    def ceiling() -> Ballot:
+        return new.vault.store.view(life.ceiling)
+
+    assert ceiling() == NO_BALLOT
+    new.active().prepare(5)
+    new.prepare(3)
+    assert ballot(5) <= ceiling() < ballot(6)
+    new.vault.store.transact(lambda transaction: life.raise_ceiling(transaction, ()))
+    assert ballot(5) <= ceiling() < ballot(6)
