@@ -3,7 +3,7 @@
 Many files travel together: small ones share requests, large ones go chunk by chunk through the slots.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeAlias, TypeVar
 
@@ -150,7 +150,7 @@ def put_files(vault: Vault, items: Sequence[PutItem], making: Making) -> Operati
                 f"{printable(path)} is stored, but not its folder: {error.what}"
             )
     return [
-        errors.get(item.path) or _outcome(vault, keys[item.path], stored[item.path], outcomes)
+        errors.get(item.path) or _outcome(vault, keys[item.path], stored[item.path], outcomes, making)
         for item in items
     ]
 
@@ -207,15 +207,7 @@ def _threshold(group: Group, claims: Sequence[Claim]) -> int:
 
 
 def _require_holders(vault: Vault, group: Group, body: _Body, threshold: int, making: Making) -> None:
-    if not body.claims:
-        return
-    if making.allow_degraded:
-        indexes = {
-            index for index, node in zip(group.indexes, group.nodes, strict=True) if node in body.holders
-        }
-        if all(survives(claim.geometry, claim.nodes, indexes) >= 0 for claim in body.claims):
-            return
-    elif len(body.holders) >= threshold:
+    if _suffices(group, body.claims, body.holders, threshold, making):
         return
     full = (type(error) for error in body.errors.values() if isinstance(error, SpaceError))
     raise next(full, QuorumError)(
@@ -224,7 +216,17 @@ def _require_holders(vault: Vault, group: Group, body: _Body, threshold: int, ma
     )
 
 
-def _outcome(vault: Vault, key: RegisterKey, body: _Body, outcomes: Outcomes) -> Put:
+def _suffices(
+    group: Group, claims: Sequence[Claim], holders: Collection[NodeId], threshold: int, making: Making
+) -> bool:
+    """Return whether shares on these nodes are enough to say that a file is stored."""
+    if making.allow_degraded:
+        indexes = {index for index, node in zip(group.indexes, group.nodes, strict=True) if node in holders}
+        return all(survives(claim.geometry, claim.nodes, indexes) >= 0 for claim in claims)
+    return not claims or len(holders) >= threshold
+
+
+def _outcome(vault: Vault, key: RegisterKey, body: _Body, outcomes: Outcomes, making: Making) -> Put:
     changed = outcomes[key]
     if isinstance(changed, DfsError):
         return changed
@@ -233,6 +235,12 @@ def _outcome(vault: Vault, key: RegisterKey, body: _Body, outcomes: Outcomes) ->
         changed.entry is None or changed.entry.version != body.entry.version
     ):  # replaced by others as soon as it was there
         changed = Changed(changed.entry, frozenset(group.nodes), body.holders)
+    threshold = _threshold(group, body.claims)
+    if not _suffices(group, body.claims, changed.strict, threshold, making):
+        return UnknownOutcomeError(
+            f"{printable(body.entry.path)} was written, but shares were lost before:"
+            f" {len(changed.strict)} of {len(group.nodes)} nodes hold theirs, {threshold} needed"
+        )
     return report(vault, group, body.entry, body.claims, changed, body.sent_size)
 
 

@@ -19,8 +19,9 @@ from dfs.core.errors import (
 from dfs.core.folders import remove_entries
 from dfs.core.interface import Chunker
 from dfs.core.local import BytesContent, StreamContent
+from dfs.core.node import Answer
 from dfs.core.putting import Content, Put, PutItem, put_files
-from dfs.core.types import Entry, EntryKind, Outcome, OutcomeKind, Version
+from dfs.core.types import Entry, EntryKind, Geometry, Outcome, OutcomeKind, Version
 from dfs.plugins.fixed import Fixed
 from tests.unit.histories import get, making_of, names, put, remove
 from tests.unit.world import World
@@ -255,6 +256,24 @@ def test_degraded_writes_need_leave(world: World) -> None:
     outcome = world.run(put(world, body, making=making_of(world, allow_degraded=True)))
     assert (outcome.kind, outcome.node_count, outcome.survives) == (OutcomeKind.DEGRADED, 2, 0)
     assert world.run(get(world))[1] == body
+
+
+@pytest.mark.parametrize("allow_degraded", [False, True])
+def test_shares_lost_before_the_entry_came_are_not_called_stored(world: World, allow_degraded: bool) -> None:
+    """Seed 1068 of the simulator: all of 4 shares were needed, one pin ended before its ACCEPT."""
+    making = making_of(world, allow_degraded=allow_degraded)
+    stages = world.plugins.stages(evolve(making.stages.recipe, geometry=Geometry(4, 4)))
+
+    def forget(request: messages.Request, answer: Answer) -> Answer:
+        if isinstance(request, messages.Prepare):
+            store = world.servers[1].store
+            store.transact(lambda transaction: transaction.unpin(world.env.now_s + 2 * limits.PIN_LEASE_S))
+            assert store.transact(lambda transaction: transaction.collect(9)) == 1
+        return answer
+
+    world.servers[1].tamper = forget
+    with pytest.raises(UnknownOutcomeError, match="3 of 4 nodes hold theirs, 4 needed"):
+        world.run(put(world, world.random.randbytes(3000), making=evolve(making, stages=stages)))
 
 
 @pytest.mark.parametrize("place", range(4))
