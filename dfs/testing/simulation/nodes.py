@@ -290,14 +290,17 @@ class SimNode:
         except DfsError as error:
             self.world.reached[f"{type(error).__name__} in the background"] += 1
 
-    def tidy(self) -> None:
-        """Collect garbage, as the server does every other second."""
+    def tidy(self) -> bool:
+        """Collect garbage, as the server does every other second; returns whether there is more."""
+        more = False
 
         def collect(vault: VaultNode) -> None:
+            nonlocal more
             vault.collectable = True
-            vault.tidy()
+            more = vault.tidy()
 
         self.guarded(collect)
+        return more
 
     def flush(self) -> None:
         """Commit what was kept back."""

@@ -79,7 +79,7 @@ class Plan:
             "store": "memory" if draw.random() < 0.15 else "volumes",
             "weights": {wish: weight * draw.choice([0.0, 1.0, 1.0, 3.0]) for wish, weight in WISHES.items()},
             "faults": {kind: draw.choice([1.0, 1.0, 3.0]) for kind in kinds},
-            "calm_steps": draw.choice([20.0, 50.0, 150.0]),
+            "calm_steps": draw.choice([30.0, 100.0, 300.0]),
             "loss": draw.choice([0.0, 0.0, 0.02, 0.1]),
             "doubling": draw.choice([0.0, 0.0, 0.05]),
             "tardiness": draw.choice([0.0, 0.01, 0.05]),

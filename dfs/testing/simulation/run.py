@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 
 from dfs.core import consensus, folders, limits, node as node_module
 from dfs.core.effects import Operation
-from dfs.core.errors import IncompleteError, NotFoundError
+from dfs.core.errors import IncompleteError, IntegrityError, NotFoundError
 from dfs.core.paths import ancestors
 from dfs.core.transfer import Vault
 from dfs.core.types import Version
@@ -147,8 +147,8 @@ class _Run:
         while not ended and self._tick():
             """Let pass what is still under way."""
         for node in self.nodes:
-            for _ in range(20):
-                node.tidy()
+            while node.tidy():
+                self.world.reached["more garbage than one round takes"] += 1
 
     # --- The last look --------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ class _Run:
         running = self._run(client, get(vault, path), "a get")
         self.histories.note(Wish("get", path), running)
         error = running.error
-        if isinstance(error, IncompleteError) and self._may_be_undecidable(path):
+        if isinstance(error, IncompleteError | IntegrityError) and self._may_be_undecidable(path):
             self.world.reached["undecidable"] += 1
             self._write_over(client, vault, path)
         elif error is None and running.result is not None and running.result[0].stale:

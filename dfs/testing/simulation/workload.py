@@ -14,6 +14,7 @@ from dfs.core.errors import (
     DfsError,
     IntegrityError,
     NotFoundError,
+    QuorumError,
     UnknownOutcomeError,
 )
 from dfs.core.folders import Listed
@@ -31,6 +32,8 @@ from dfs.testing.simulation.world import World
 PATHS: Final = ("a", "d/x", "b", "d/y", "d/e/z")
 CHUNK_SIZE: Final = 256  # of runs whose bounds are small
 NO_VERSION: Final = Version(b"")
+THINK_S: Final = 0.02  # between two wishes
+RETRY_S: Final = 4.0  # the same when nodes are away
 PIECE_COUNT: Final = 6  # different chunks that files are made of, so that they share some
 
 
@@ -276,7 +279,8 @@ class Actor:
         how = f"{wish.text}: {'crashed' if running.crashed else running.error or 'ok'}"
         world.note(lambda: f"{self.client.name}: {how}", how.encode())
         self.users.histories.note(wish, running)
-        self._later(world.draw.expovariate(1 / 0.02))
+        patient = isinstance(running.error, QuorumError | UnknownOutcomeError)
+        self._later(world.draw.expovariate(1 / (RETRY_S if patient else THINK_S)))
 
     def _later(self, delay_s: float) -> None:
         self.client.world.later(delay_s, self.go_on)
