@@ -76,6 +76,14 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def simulation(session: nox.Session) -> None:
+    """Simulate clusters under faults, 2,000 fresh seeds; `--seed X --trace` replays one."""
+    session.install("-e", ".")
+    arguments = session.posargs or ["--fresh", "2000", "--jobs", "2"]
+    session.run("python", "-m", "dfs.testing.simulator", *arguments)
+
+
+@nox.session
 def chaos(session: nox.Session) -> None:
     """Kill, cut, fill and damage real nodes at every point (minutes to hours; -- -k WORD picks some)."""
     install_tests(session)

@@ -1,11 +1,13 @@
 """The simulator: real operations, wire, nodes and stores over virtual time; one seed decides everything.
 
 ``python -m dfs.testing.simulator --seeds A..B [--minutes N] [--jobs N]`` runs seeds and prints what was met;
-``--seed X --trace`` replays one with a readable line for every event. The status is 1 when a seed failed.
+``--fresh N`` runs N that nobody has run yet. ``--seed X --trace`` replays one with a readable line for every
+event. The status is 1 when a seed failed.
 """
 
 import argparse
 import multiprocessing
+import secrets
 import sys
 import time
 from collections import Counter
@@ -17,6 +19,7 @@ from attrs import define, field
 from dfs.testing.simulation.plan import Plan as Plan, Verdict as Verdict
 from dfs.testing.simulation.run import run_seed as run_seed
 
+FRESH_SEED_MAX = 10**12  # fresh seeds begin below
 PART_COUNT = 20  # seeds that a process runs before it tells
 FAILURE_COUNT_MAX = 20  # failed seeds that are told one by one
 
@@ -123,12 +126,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m dfs.testing.simulator", description=__doc__)
     parser.add_argument("--seeds", default="0..1999", help="first and last seed, A..B")
+    parser.add_argument("--fresh", type=int, metavar="N", help="run N seeds nobody has run yet")
     parser.add_argument("--seed", type=int, help="run this one alone")
     parser.add_argument("--trace", action="store_true", help="with --seed: tell every event")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin nothing more after so many minutes")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--verbose", action="store_true", help="also tell which paths were taken how often")
     return parser.parse_args(arguments)
+
+
+def seeds_of(options: argparse.Namespace) -> tuple[int, int]:
+    """Return the first and the last seed to run."""
+    if options.fresh is not None:
+        first = secrets.randbelow(FRESH_SEED_MAX)
+        return first, first + options.fresh - 1
+    first_text, _, last_text = options.seeds.partition("..")
+    return int(first_text), int(last_text or first_text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,9 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"seed {verdict.seed}: {violation}")
         print(f"trace {verdict.trace_hash}, {verdict.operations} operations, {verdict.virtual_s:.1f} s")
         return bool(verdict.violations)
-    first, _, last = options.seeds.partition("..")
+    first, last = seeds_of(options)
+    print(f"--seeds {first}..{last}", flush=True)
     begun_s = time.monotonic()
-    tally = run_seeds(int(first), int(last or first), minutes=options.minutes, jobs=options.jobs, tell=print)
+    tally = run_seeds(first, last, minutes=options.minutes, jobs=options.jobs, tell=print)
     for line in tally.lines(time.monotonic() - begun_s, verbose=options.verbose):
         print(line)
     return bool(tally.failures)
