@@ -404,6 +404,9 @@ class Transaction(View, Protocol):
     def set_register(self, key: RegisterKey, row: RegisterRow | None) -> None:
         """Replace or remove a row (its counts owed and corrupt are ignored); claims are separate."""
 
+    def spoil(self, key: RegisterKey) -> None:
+        """Let a row count as corrupt until it is replaced: what belongs to it is damaged."""
+
     def keep(self, staged: Sequence[Staged]) -> None:
         """Make the rows that make staged bytes true; replaces a corrupt row, settles what was owed.
 

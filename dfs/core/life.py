@@ -8,7 +8,7 @@ or the simulator passes in.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from attrs import define
+from attrs import define, field
 
 from dfs.core import limits, messages, register
 from dfs.core.bulk_rows import ReplayItem
@@ -200,19 +200,25 @@ def transact(store: VaultStore, works: Sequence[Work]) -> tuple[list[object], in
 
 @define
 class VaultLife:
-    """One vault on this node, as far as its life goes. Thread-safe as far as store and commit are."""
+    """One vault on this node, as far as its life goes. Thread-safe as far as store and commit are.
+
+    ``lease_s``: how long what was uploaded is kept before anything claims it.
+    """
 
     node_id: NodeId
     incarnation: int
     store: VaultStore
     commit: Commit
     env: Env
+    lease_s: float = field(factory=lambda: limits.PIN_LEASE_S)
     mark: int = 0
     collectable: bool = True
     state: VaultState = VaultState.NEW
     roster: bytes = b""
     _digest: bytes = b""
     _index: int = -1
+    _renewed: bool = False
+    _held_until_s: float = 0.0  # when the last pin of this run ends
 
     def __attrs_post_init__(self) -> None:
         self.store.view(self._load)

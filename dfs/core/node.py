@@ -9,11 +9,12 @@ from contextlib import suppress
 
 from attrs import define, evolve
 
-from dfs.core import bulk_rows, life, limits, messages, register
+from dfs.core import bulk_rows, life, limits, messages, register, scrubbing
 from dfs.core.bulk_rows import AcceptItem, Promise, ReplayItem, RowState, ShareBody
 from dfs.core.errors import (
     CorruptEntryError,
     CorruptShareError,
+    DiskFullError,
     NotFoundError,
     RemoteProtocolError,
     SpaceError,
@@ -35,6 +36,7 @@ from dfs.core.wire import RosterDiffersError
 
 REPLY_ROWS_SIZE_MAX = 4 * limits.MIB  # a LIST or READ reply stops growing here
 COLLECT_COUNT = 1000  # shares dropped in one transaction
+SCRUB_COUNT = 256  # rows or shares read in one step
 CLAIMED_COUNT = 4096  # claims of one reply; the largest claim has less than 1 KiB
 
 
@@ -154,7 +156,9 @@ class VaultNode(VaultLife):
     def claims(self, request: messages.Claims, bulk: memoryview) -> Answer:
         """Stage one part of a claim set and pin what it names."""
         claims = bulk_rows.decode_claims(bulk)
-        until_s = self.env.monotonic_s() + limits.PIN_LEASE_S
+        if self.store.free_size < len(bulk):
+            raise DiskFullError("the node has no room for more claims")
+        until_s = self._lease()
         part = (request.claim_set, request.part_index, claims)
         self.commit.run(lambda transaction: transaction.stage_claims(*part, until_s))
         return Answer(messages.Empty())
@@ -168,9 +172,14 @@ class VaultNode(VaultLife):
             if register.value_digest(item.value, item.claim_set) != item.digest:
                 raise RemoteProtocolError("an ACCEPT whose digest does not fit its value")
 
+        room_size = self.store.free_size
+
         def work(transaction: Transaction) -> list[AcceptResult]:
             life.raise_ceiling(transaction, (item.ballot for item in accepts))
-            return [self._accept(transaction, item) for item in accepts]
+            return [
+                self._accept(transaction, item) if _fits(item, room_size) else AcceptResult(messages.FULL)
+                for item in accepts
+            ]
 
         return Answer(messages.AcceptReply(tuple(self.commit.run(work))))
 
@@ -186,6 +195,7 @@ class VaultNode(VaultLife):
         claims = self._claims_of(transaction, item.claim_set, item.claims)
         if item.claim_set and not claims:
             return AcceptResult(messages.UNCLAIMED)
+        self._check_room(state.row, item.value)
         owner = self._own(claims)
         absent = transaction.missing(list(owner))
         if absent and not item.lenient:
@@ -199,6 +209,16 @@ class VaultNode(VaultLife):
         if absent:
             transaction.owe(item.key, item.ballot, absent)
         return AcceptResult(messages.OWING if absent else messages.ACCEPTED)
+
+    def _check_room(self, row: RegisterRow | None, value: bytes) -> None:
+        """Leave what is kept free of a full disk to tombstones, and to values no larger than the one before.
+
+        Small files lie in their entries: without this they would use it up, and nothing could be removed.
+        """
+        size_before = len(row.value) if row is not None else 0
+        grows = len(value) > size_before and value[:1] != bytes((EntryKind.TOMBSTONE,))
+        if grows and self.store.free_size <= 0:
+            raise DiskFullError("the disk of this node is full")
 
     def _claims_of(self, view: View, claim_set: bytes, encoded: bytes) -> Sequence[Claim]:
         """Return the claims of a value, from the message or staged; none when parts are missing."""
@@ -266,10 +286,14 @@ class VaultNode(VaultLife):
             raise RemoteProtocolError("a REPLAY whose count does not fit its rows")
         for item in replays:
             life.check_replay(item)
+        room_size = self.store.free_size
 
         def work(transaction: Transaction) -> list[AcceptResult]:
             life.raise_ceiling(transaction, (max(item.promised, item.ballot) for item in replays))
-            return [self._replay(transaction, item) for item in replays]
+            return [
+                self._replay(transaction, item) if _fits(item, room_size) else AcceptResult(messages.FULL)
+                for item in replays
+            ]
 
         self.collectable = True
         return Answer(messages.AcceptReply(tuple(self.commit.run(work))))
@@ -334,7 +358,7 @@ class VaultNode(VaultLife):
         absent = set(self.store.view(lambda view: view.missing(request.keys)))
         held = [key for key in request.keys if key not in absent]
         if held:
-            until_s = self.env.monotonic_s() + limits.PIN_LEASE_S
+            until_s = self._lease()
 
             def work(transaction: Transaction) -> set[ShareKey]:
                 gone = set(transaction.missing(held))
@@ -354,7 +378,7 @@ class VaultNode(VaultLife):
             staged.append(self.store.stage(head.key, head.checksum, bulk[offset : offset + head.size]))
             offset += head.size
         keys = [head.key for head in request.shares]
-        until_s = self.env.monotonic_s() + limits.PIN_LEASE_S
+        until_s = self._lease()
 
         def work(transaction: Transaction) -> None:
             transaction.keep(staged)
@@ -407,8 +431,7 @@ class VaultNode(VaultLife):
     def _mark_bad(self, keys: Sequence[ShareKey]) -> None:
         def work(transaction: Transaction) -> None:
             for key in keys:
-                if self._verified(key) == messages.CORRUPT:  # still: it may have been replaced since
-                    transaction.mark_corrupt(key)
+                scrubbing.mark_if_bad(transaction, self.store, key)
 
         self.commit.run(work)
 
@@ -436,20 +459,39 @@ class VaultNode(VaultLife):
 
     # Housekeeping
 
+    def _lease(self) -> float:
+        """Return when a pin made now ends."""
+        self._held_until_s = self.env.monotonic_s() + self.lease_s
+        return self._held_until_s
+
     def tidy(self) -> bool:
         """Drop ended pins and shares nobody claims; returns whether there may be more to do."""
-        if not self.collectable:
-            return False
         now_s = self.env.monotonic_s()
+        if not self.collectable and not 0 < self._held_until_s <= now_s:
+            return False
 
         def work(transaction: Transaction) -> int:
-            transaction.unpin(now_s)
+            if self._renewed:
+                transaction.unpin(now_s)
+            else:  # their ends are times of another start's clock, which tell nothing now
+                transaction.renew(self._lease())
             return transaction.collect(COLLECT_COUNT)
 
         self.collectable = False  # before the commit: a confirmation meanwhile sets it again
+        if self._held_until_s <= now_s:
+            self._held_until_s = 0.0
         more = self.commit.run(work) >= COLLECT_COUNT
         self.collectable = self.collectable or more
+        self._renewed = True
         return more
+
+    def scrub(self, count_max: int = SCRUB_COUNT) -> scrubbing.Step:
+        """Read the next of what is kept again, note what is bad, and say how it went."""
+        return scrubbing.scrub(self.store, count_max, self._own, self.env.wall_s(), self.commit.run)
+
+    def scrubbed_s(self) -> int:
+        """Return when the last scrub ended, in seconds since 1970; 0 = never."""
+        return self.store.view(life.scrubbed_s)
 
 
 def _without_value(state: RowState) -> RowState:
@@ -458,6 +500,11 @@ def _without_value(state: RowState) -> RowState:
 
 def _is_tombstone(row: RegisterRow) -> bool:
     return row.confirmed != b"" and row.value[:1] == bytes((EntryKind.TOMBSTONE,))
+
+
+def _fits(item: AcceptItem | ReplayItem, room_size: int) -> bool:
+    """Return whether there is room for a value; the reserve is for tombstones, which give room back."""
+    return item.value[:1] == bytes((EntryKind.TOMBSTONE,)) or len(item.value) + len(item.claims) <= room_size
 
 
 _ANSWERS: dict[type[messages.Request], Callable[..., Answer]] = {

@@ -33,6 +33,12 @@ PATIENCE_S: Final = 0.02  # how long a thread waits for a peer's next bytes befo
 ALONE_PATIENCE_S: Final = 1.0  # the same for a stream that has a thread of its own
 SWEEP_S: Final = 1.0  # how often silent connections are looked through for those to give up
 TIDY_S: Final = 2.0  # how often vaults are asked for garbage
+SCRUB_DAYS: Final = 30
+SCRUB_BEGIN_S: Final = 60.0  # after the start: others have more urgent things to do then
+SCRUB_REST_S: Final = 60.0  # how often vaults are asked whether a scrub is due
+SCRUB_PAUSE_S: Final = 0.25  # between two steps, at least
+SCRUB_SPEED_MIN: Final = 1 * limits.MIB  # bytes a second
+DAY_S: Final = 86400
 ADMIT_COUNT: Final = 64  # connections taken before the watching thread looks at others again
 
 log: Final = logging.getLogger("dfs")
@@ -42,6 +48,7 @@ log: Final = logging.getLogger("dfs")
 class ServerOptions:
     """What a node is made of. ``directory``: where it keeps everything. ``address``: to listen on.
 
+    ``pin_lease_s``: how long uploads are kept unclaimed. ``scrub_days``: within them all is read again.
     The server closes ``store`` and stops ``accounts`` when it stops; whoever made the accounts starts them.
     """
 
@@ -57,6 +64,8 @@ class ServerOptions:
     incarnation: int
     version: str
     max_connections: int = limits.CONNECTION_COUNT_MAX
+    pin_lease_s: float = limits.PIN_LEASE_S
+    scrub_days: int = SCRUB_DAYS
 
 
 class Household:
@@ -80,6 +89,10 @@ class Household:
     @property
     def greeting(self) -> messages.HelloReply:
         return self._greeting
+
+    def kept(self) -> Sequence[str]:
+        """Who has a vault here, whether it was opened yet or not."""
+        return self._options.store.users()
 
     @property
     def vaults(self) -> list[VaultNode]:
@@ -109,7 +122,8 @@ class Household:
             if user not in self._vaults:
                 store = options.store.vault(user, create=True)
                 queue = CommitQueue(store)
-                vault = VaultNode(greeting.node_id, greeting.incarnation, store, queue, options.env)
+                node = greeting.node_id, greeting.incarnation
+                vault = VaultNode(*node, store, queue, options.env, options.pin_lease_s)
                 queue.start(vault.advance)
                 self._vaults[user] = vault, queue
             return self._vaults[user][0]
@@ -327,7 +341,10 @@ class Server:
         self._alone: list[tuple[threading.Thread, threading.Event]] = []  # for streams no selector can watch
         self._stopping = threading.Event()
         self._running = threading.Lock()  # held from start to stop; unlike an Event, fit for signal handlers
-        self._tidier = threading.Thread(target=self._tidy, name="dfs-tidy", daemon=True)
+        self._keepers = [
+            threading.Thread(target=self._tidy, name="dfs-tidy", daemon=True),
+            threading.Thread(target=self._scrub, name="dfs-scrub", daemon=True),
+        ]
         self._listener: Listener
         self._watch: Watch
 
@@ -349,7 +366,8 @@ class Server:
         )
         self._running.acquire()
         self._watch.start()
-        self._tidier.start()
+        for keeper in self._keepers:
+            keeper.start()
         if self._listener.fileno() < 0:
             self._start_alone(self._listen_alone)
         log.info("%s serves %s on %s", options.name, options.directory, self.address)
@@ -389,7 +407,8 @@ class Server:
         for thread, supplied in self._alone:
             supplied.set()
             thread.join()
-        self._tidier.join()
+        for keeper in self._keepers:
+            keeper.join()
         self._house.close()
         self._options.store.close()
         self._running.release()
@@ -489,3 +508,46 @@ class Server:
                 more = vault.tidy()
         except DfsError as error:
             log.warning("a vault could not be tidied: %s", error)
+
+    def _scrub(self) -> None:
+        """Read everything again and again: a scrub takes half the days there are, then it rests as long."""
+        period_s = self._options.scrub_days * DAY_S / 2
+        failed: set[str] = set()
+        wait_s = SCRUB_BEGIN_S
+        while not self._stopping.wait(wait_s):
+            vaults = self._vaults_kept(failed)
+            speed = max(SCRUB_SPEED_MIN, sum(vault.store.used_size for vault in vaults) / period_s)
+            for vault in vaults:
+                if (
+                    not 0 <= self._env.wall_s() - vault.scrubbed_s() < period_s
+                ):  # also after a clock went back
+                    self._scrub_vault(vault, speed)
+            wait_s = SCRUB_REST_S
+
+    def _vaults_kept(self, failed: set[str]) -> list[VaultNode]:
+        """Return all vaults here that can be opened; of the others it is told once."""
+        vaults = []
+        for user in self._house.kept():
+            if user in failed:
+                continue
+            try:
+                vaults.append(self._house.vault(user))
+            except DfsError as error:
+                failed.add(user)
+                log.error("the vault of %s cannot be scrubbed: %s", user, error)  # noqa: TRY400 - it says all
+        return vaults
+
+    def _scrub_vault(self, vault: VaultNode, speed: float) -> None:
+        """Scrub a vault to its end, ``speed`` bytes a second."""
+        wait_s = 0.0
+        while vault.store.read_only_reason is None and not self._stopping.wait(wait_s):
+            try:
+                step = vault.scrub()
+            except DfsError as error:
+                log.warning("a vault could not be scrubbed: %s", error)
+                return
+            for finding in step.findings:
+                log.warning("scrub: %s", finding)
+            if step.ended:
+                return
+            wait_s = max(SCRUB_PAUSE_S, step.size / speed)

@@ -87,6 +87,8 @@ def open_node(
         incarnation=incarnation,
         version=version,
         max_connections=conf.max_connections,
+        pin_lease_s=conf.pin_lease,
+        scrub_days=conf.scrub_days,
     )
     return OpenedNode(Server(options), accounts, name, fresh, fingerprint, users_path, transport.confidential)
 

@@ -19,6 +19,7 @@ from dfs.core.api import (
     Buffer,
     Claim,
     ConfigError,
+    CorruptEntryError,
     CorruptShareError,
     DirectoryId,
     DiskFullError,
@@ -71,6 +72,7 @@ class Tables:
     """All rows of a vault. Once published, none of the dictionaries is changed."""
 
     registers: dict[RegisterKey, RegisterRow] = field(factory=dict)
+    spoiled: dict[RegisterKey, None] = field(factory=dict)
     shares: dict[ShareKey, Body] = field(factory=dict)
     corrupt: dict[ShareKey, None] = field(factory=dict)
     claims: dict[tuple[RegisterKey, Ballot], tuple[Claim, ...]] = field(factory=dict)
@@ -114,6 +116,8 @@ class TablesView:
         row = tables.registers.get(key)
         if row is None:
             return None
+        if key in tables.spoiled:
+            raise CorruptEntryError(f"the entry {key.directory.hex()}/{key.name.hex()} is damaged")
         owed = sum(1 for register, ballot, _ in tables.owed if (register, ballot) == (key, row.accepted))
         stripes = {claim.stripe for claim in tables.claims.get((key, row.accepted), ())}
         corrupt = sum(1 for share in tables.corrupt if share.stripe in stripes)
@@ -122,11 +126,12 @@ class TablesView:
     def registers(
         self, directory: DirectoryId, after: bytes, count_max: int
     ) -> Sequence[tuple[RegisterKey, RegisterRow | None]]:
-        """Return rows of a directory with name id > ``after``."""
+        """Return rows of a directory with name id > ``after``; None where a row is corrupt."""
         keys = sorted(
             key for key in self._tables.registers if key.directory == directory and key.name > after
         )
-        return [(key, self.register(key)) for key in keys[:count_max]]
+        spoiled = self._tables.spoiled
+        return [(key, None if key in spoiled else self.register(key)) for key in keys[:count_max]]
 
     def missing(self, keys: Sequence[ShareKey]) -> Sequence[ShareKey]:
         """Return those of which no good row is here."""
@@ -214,10 +219,17 @@ class TablesTransaction(TablesView):
     def set_register(self, key: RegisterKey, row: RegisterRow | None) -> None:
         """Replace or remove a row."""
         registers = self._copy("registers").registers
+        if key in self._tables.spoiled:
+            del self._copy("spoiled").spoiled[key]
         if row is None:
             registers.pop(key, None)
         else:
             registers[key] = evolve(row, owed_count=0, corrupt_count=0)
+
+    def spoil(self, key: RegisterKey) -> None:
+        """Let a row count as corrupt until it is replaced."""
+        if key in self._tables.registers:
+            self._copy("spoiled").spoiled[key] = None
 
     def keep(self, staged: Sequence[Staged]) -> None:
         """Make the rows of staged shares."""

@@ -248,12 +248,13 @@ class Town:
 
     def tidy(self) -> None:
         """Let all leases end and every node that can collect its garbage."""
-        self.env.now_s += 2 * limits.PIN_LEASE_S
-        for resident in self.residents.values():
-            if resident.up and resident.store.read_only_reason is None:
-                resident.vault.collectable = True
-                while resident.vault.tidy():
-                    pass
+        for step_s in (0.0, 2 * limits.PIN_LEASE_S):  # the first time after a start it renews all leases
+            self.env.now_s += step_s
+            for resident in self.residents.values():
+                if resident.up and resident.store.read_only_reason is None:
+                    resident.vault.collectable = True
+                    while resident.vault.tidy():
+                        pass
 
     def close(self) -> None:
         """Stop all nodes."""

@@ -116,6 +116,10 @@ class SameBehaviour(RuleBasedStateMachine):
     def collect(self, count_max: int) -> None:
         self.both(lambda transaction: transaction.collect(count_max))
 
+    @rule(number=numbers)
+    def spoil(self, number: int) -> None:
+        self.both(lambda transaction: transaction.spoil(register_key(number)))
+
     @rule(until_s=moments)
     def renew(self, until_s: float) -> None:
         self.both(lambda transaction: transaction.renew(until_s))

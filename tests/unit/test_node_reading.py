@@ -10,18 +10,26 @@ from xxhash import xxh3_128_digest
 
 from dfs.core import bulk_rows, limits, messages, node
 from dfs.core.bulk_rows import RowState
+from dfs.core.env import RealFiles
 from dfs.core.errors import (
     CorruptShareError,
+    DiskFullError,
     RemoteProtocolError,
 )
-from dfs.core.messages import ShareHead
+from dfs.core.interface import StoreOptions
+from dfs.core.messages import PrepareItem, ShareHead
+from dfs.core.node import VaultNode
 from dfs.core.types import (
     NO_BALLOT,
 )
-from dfs.testing.stores import DIRECTORY, register_key
+from dfs.plugins import memory_store
+from dfs.testing.stores import DIRECTORY, ballot, register_key
 from tests.unit.node_bench import (
     DIGEST,
+    KEY,
     Bench,
+    Direct,
+    TestEnv,
     bench_of,
     claim,
     item,
@@ -159,6 +167,7 @@ def test_damaged_or_ill_described_shares_are_not_kept(bench: Bench) -> None:
 
 
 def test_shares_live_while_pinned_or_claimed(bench: Bench) -> None:
+    bench.vault.tidy()  # the first one only renews what an earlier start left
     bench.keep(mine(1), mine(2), mine(3))
     bench.accept(item(1, claims=[claim(1)]))
     bench.env.now_s += limits.PIN_LEASE_S - 1
@@ -173,6 +182,7 @@ def test_tidying_goes_on_while_there_is_more_and_rests_until_something_changes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(node, "COLLECT_COUNT", 2)
+    bench.vault.tidy()
     bench.keep(*(mine(i) for i in range(3)))
     bench.env.now_s += limits.PIN_LEASE_S + 1
     assert bench.vault.tidy()
@@ -182,3 +192,96 @@ def test_tidying_goes_on_while_there_is_more_and_rests_until_something_changes(
     assert bench.vault.mark == mark, "at rest it commits nothing"
     bench.confirm(1)
     assert bench.vault.collectable
+
+
+def again(bench: Bench, lease_s: float) -> Bench:
+    """The vault after a restart, its clock at another time."""
+    commit, env = Direct(bench.vault.store), TestEnv()
+    vault = VaultNode(bench.vault.node_id, 1, bench.vault.store, commit, env, lease_s)
+    commit.vault = vault
+    return Bench(vault, env)
+
+
+@pytest.mark.parametrize("clock_s", [0.0, 10.0**9])
+def test_pins_of_an_earlier_start_are_granted_in_full_again(bench: Bench, clock_s: float) -> None:
+    """Their ends were times of a clock that has begun anew, and may now be past or far ahead."""
+    bench.keep(mine(1))
+    claim_set = item(1, claims=[claim(2)]).claim_set
+    bench.ask(messages.Claims(claim_set, 0), bulk_rows.encode_claim(claim(2)))
+    restarted = again(bench, 100.0)
+    restarted.env.now_s = clock_s
+    assert not restarted.vault.tidy()
+    restarted.env.now_s += 99
+    restarted.vault.collectable = True
+    restarted.vault.tidy()
+    assert restarted.vault.store.shares(None, 10) == [mine(1)]
+    restarted.env.now_s += 2
+    restarted.vault.tidy()
+    assert restarted.vault.store.shares(None, 10) == []
+    assert (
+        restarted.vault.store.view(lambda view: view.staged_claims(item(1, claims=[claim(2)]).claim_set))
+        == []
+    )
+
+
+def test_pins_end_though_nothing_else_happens(bench: Bench) -> None:
+    restarted = again(bench, 100.0)
+    restarted.vault.tidy()
+    restarted.keep(mine(1))
+    restarted.env.now_s += 99
+    mark = restarted.vault.mark
+    restarted.vault.tidy()
+    assert restarted.vault.mark == mark, "there is nothing to do yet"
+    restarted.env.now_s += 2
+    restarted.vault.tidy()
+    assert restarted.vault.store.shares(None, 10) == []
+    mark = restarted.vault.mark
+    restarted.env.now_s += 1000
+    restarted.vault.tidy()
+    assert restarted.vault.mark == mark
+
+
+# --- A full disk ---
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Bench]:
+    """A disk of 1,000 bytes, of which 100 are the reserve."""
+    options = StoreOptions(
+        directory="",
+        files=RealFiles(),
+        env=TestEnv(),
+        inline_size_max=64,
+        reserve_size=100,
+        values={"capacity": "1000"},
+    )
+    with closing(memory_store.make(options)) as store:
+        bench = bench_of(store).active()
+        bench.keep(mine(1), body=bytes(890))
+        yield bench
+
+
+def test_on_a_full_disk_deletes_and_collection_work_and_nothing_else_is_written(full: Bench) -> None:
+    claims = [claim(1, size=890)]
+    assert full.accept(item(1, b"\x01" + bytes(50), claims)).status == messages.FULL
+    assert full.read().row is None
+    replayed = item(1, b"\x01" + bytes(50), claims)
+    replay = bulk_rows.ReplayItem(
+        replayed.key, NO_BALLOT, replayed.ballot, replayed.value, replayed.digest, replayed.claim_set,
+        replayed.claims, b"", False,
+    )  # fmt: skip
+    reply = full.reply(messages.Replay(DIGEST, 1), bulk_rows.encode_replays([replay]))
+    assert [result.status for result in reply.results] == [messages.FULL]
+    with pytest.raises(DiskFullError):
+        full.ask(messages.Claims(bytes(32), 0), bulk_rows.encode_claim(claim(1)))
+    with pytest.raises(DiskFullError):
+        full.keep(mine(2), body=bytes(11))
+    assert full.accept(item(2, b"\x01v")).status == messages.ACCEPTED, "what fits is no problem"
+    assert full.prepare(3).granted
+    assert full.accept(item(3, b"\x03" + bytes(50))).status == messages.ACCEPTED
+    assert full.confirm(3) == (True,)
+    full.ask(messages.Forget(DIGEST, (PrepareItem(KEY, ballot(3)),)))
+    full.vault.tidy()
+    full.env.now_s += limits.PIN_LEASE_S + 1
+    full.vault.tidy()
+    full.keep(mine(2), body=bytes(500))

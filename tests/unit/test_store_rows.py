@@ -9,6 +9,7 @@ import pytest
 from dfs.core.api import (
     NO_BALLOT,
     Ballot,
+    CorruptEntryError,
     DirectoryId,
     NotFoundError,
     RegisterRow,
@@ -63,6 +64,23 @@ def test_a_register_comes_back_as_it_was(vault: VaultStore) -> None:
     assert vault.view(lambda view: view.register(register_key(2))) == RegisterRow()
     assert vault.view(lambda view: view.register(register_key(3))) is None
     assert vault.view(lambda view: view.register(register_key(1, DirectoryId(b"e" * 16)))) is None
+
+
+def test_a_spoiled_row_is_corrupt_until_it_is_replaced(vault: VaultStore) -> None:
+    def work(transaction: Transaction) -> None:
+        transaction.set_register(register_key(1), ROW)
+        transaction.set_register(register_key(2), ROW)
+        transaction.spoil(register_key(1))
+        transaction.spoil(register_key(3))
+
+    vault.transact(work)
+    with pytest.raises(CorruptEntryError):
+        vault.view(lambda view: view.register(register_key(1)))
+    assert vault.view(lambda view: view.register(register_key(3))) is None
+    listed = vault.view(lambda view: view.registers(DIRECTORY, b"", 10))
+    assert listed == [(register_key(1), None), (register_key(2), ROW)]
+    vault.transact(lambda transaction: transaction.set_register(register_key(1), ROW))
+    assert vault.view(lambda view: view.register(register_key(1))) == ROW
 
 
 def test_a_directory_is_listed_page_by_page(vault: VaultStore) -> None:

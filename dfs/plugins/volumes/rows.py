@@ -354,6 +354,13 @@ class RowsTransaction(Rows):
             ),
         )
 
+    def spoil(self, key: RegisterKey) -> None:
+        """Let a row fail its digest until it is replaced."""
+        self._connection.execute(
+            "UPDATE registers SET row_digest = x'' WHERE directory = ? AND name = ?",
+            (key.directory, key.name),
+        )
+
     def keep(self, staged: Sequence[Staged]) -> None:
         """Make the rows that make staged bytes true."""
         for share in staged:
