@@ -1,0 +1,122 @@
+"""The judgement over a run: everything is read once more, every node looked into, every history explained."""
+
+from typing import Final
+
+from attrs import define, evolve
+
+from dfs.core import folders
+from dfs.core.errors import IncompleteError, IntegrityError, NotFoundError
+from dfs.core.paths import ancestors
+from dfs.core.transfer import Vault
+from dfs.core.types import Version
+from dfs.testing.simulation import invariants
+from dfs.testing.simulation.checker import UndecidedError, explained
+from dfs.testing.simulation.clients import Client
+from dfs.testing.simulation.cluster import Cluster
+from dfs.testing.simulation.faults import Troubles
+from dfs.testing.simulation.workload import Histories, Wish, get, put
+from dfs.testing.simulation.world import World
+
+AUDITOR: Final = 99  # index of the client that looks once more at the end
+
+
+@define(eq=False)
+class Audit:
+    """What is looked at when all is quiet again."""
+
+    cluster: Cluster
+    histories: Histories
+    troubles: Troubles
+
+    @property
+    def world(self) -> World:
+        """Where it all happened."""
+        return self.cluster.world
+
+    def judge(self) -> None:
+        """Note everything that does not hold as a violation."""
+        self.cluster.forget()
+        vault = self._read()
+        if vault is not None:
+            self._judge_nodes(vault)
+        self._judge_histories()
+
+    # --- Reading once more ----------------------------------------------------------------------------------
+
+    def _read(self) -> Vault | None:
+        """Read everything with a client that knows nothing."""
+        client = self.cluster.client(AUDITOR)
+        opened = self.cluster.run(client, client.open(), "opening")
+        vault: Vault | None = opened.result
+        if vault is None:
+            self.world.violate(f"the vault cannot be opened at the end: {opened.error}")
+            return None
+        for path in self.histories.paths:
+            for _ in range(2):
+                self._read_path(client, vault, path)
+        for folder in sorted({path.rpartition("/")[0] for path in self.histories.paths}):
+            running = self.cluster.run(client, folders.list_folder(vault, folder), "a list")
+            self.histories.note(Wish("list", folder), running)
+        return vault
+
+    def _read_path(self, client: Client, vault: Vault, path: str) -> None:
+        running = self.cluster.run(client, get(vault, path), "a get")
+        self.histories.note(Wish("get", path), running)
+        error = running.error
+        if isinstance(error, IncompleteError | IntegrityError) and self._may_be_undecidable(path):
+            self.world.reached["undecidable"] += 1
+            self._write_over(client, vault, path)
+        elif error is None and running.result is not None and running.result[0].stale:
+            self.world.violate(f"{path} can only be read stale at the end")
+        elif error is not None and not isinstance(error, NotFoundError):
+            self.world.violate(f"{path} is lost: {type(error).__name__}: {error}")
+
+    def _may_be_undecidable(self, path: str) -> bool:
+        """Return whether a path may hold a value that can neither be rebuilt nor excluded.
+
+        A version whose outcome is unknown may be on few nodes; when one of those loses its shares, or the
+        pins of the others ended before its ACCEPT came there, nobody can say. Nothing that was acknowledged
+        is lost then: its shares are claimed still.
+        """
+        pins_ended = self.world.now_s > (self.world.plan.lease_s or 0.0)
+        return path in self.histories.unsure and (bool(self.troubles.victims) or pins_ended)
+
+    def _write_over(self, client: Client, vault: Vault, path: str) -> None:
+        """Check that what cannot be decided can still be replaced, and read then."""
+        version = Version(client.clock.random_bytes(16))
+        wish = Wish("put", path, version, b"anew")
+        self.histories.bodies[version] = wish.body
+        for what, operation in (("put", put(client, vault, wish, 256)), ("get", get(vault, path))):
+            running = self.cluster.run(client, operation, f"a {what}")
+            self.histories.note(evolve(wish, kind=what), running)
+            if running.error is not None:
+                self.world.violate(f"{path} cannot be written over: {what}: {running.error}")
+
+    # --- Looking into nodes and histories -------------------------------------------------------------------
+
+    def _judge_nodes(self, vault: Vault) -> None:
+        ever = {"", "d", *(folder for path in self.histories.paths for folder in ancestors(path))}
+        for node in self.cluster.nodes:
+            if not node.up:
+                self.world.violate(f"{node.name} is down at the end: {node.refusal}")
+                continue
+            for fault in invariants.broken(node, vault, sorted(ever)):
+                self.world.violate(fault)
+        self.cluster.forget()
+        for node in self.cluster.nodes:
+            count = invariants.garbage(node)
+            if count:
+                self.world.violate(f"{node.name} keeps {count} shares that nothing claims")
+
+    def _judge_histories(self) -> None:
+        for path, history in self.histories.seen.items():
+            try:
+                fine = explained(history)
+            except UndecidedError:
+                fine = False
+                self.world.reached["undecided"] += 1
+            if not fine:
+                told = "; ".join(
+                    f"{seen.begun}-{seen.ended if seen.certain else '?'} {seen.what}" for seen in history
+                )
+                self.world.violate(f"no order explains {path}: {told}")
