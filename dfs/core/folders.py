@@ -6,28 +6,25 @@ completes every value that is not proven. Recursive commands are not atomic.
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, TypedDict
+from typing import TypedDict
 
-from attrs import evolve, field
+from attrs import field
 
-from dfs.core import bulk_rows, limits, messages
-from dfs.core.bulk_rows import RowState
+from dfs.core import limits
 from dfs.core.consensus import (
     Change,
     Changed,
     Outcomes,
     Proposal,
     change_registers,
-    checked,
-    too_few,
 )
-from dfs.core.effects import Operation, Reply, Send, ask
-from dfs.core.errors import ConflictError, DfsError, NotFoundError, QuorumError, RemoteProtocolError
+from dfs.core.effects import Operation
+from dfs.core.errors import ConflictError, DfsError, NotFoundError, QuorumError
 from dfs.core.keys import directory_id, register_key
 from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Stages, name_stripe, place_stripe, stripe_size
 from dfs.core.quorum import share_threshold, survives
-from dfs.core.reading import Found, decide, found_in, read_registers
+from dfs.core.reading import Found, decide, found_in, list_page, read_registers
 from dfs.core.records import frozen
 from dfs.core.register import Verdict, counter_of, jumps
 from dfs.core.transfer import Group, Vault
@@ -38,15 +35,11 @@ from dfs.core.types import (
     Entry,
     EntryKind,
     Manifest,
-    NameId,
     NodeId,
     RegisterKey,
     StripeId,
     Version,
 )
-
-PAGE_COUNT: Final = limits.LIST_COUNT_MAX
-
 
 # --- Making -------------------------------------------------------------------------------------------------
 
@@ -237,38 +230,12 @@ def stat(vault: Vault, path: str) -> Operation[Listed]:
 def _page(
     vault: Vault, group: Group, directory: DirectoryId, after: bytes
 ) -> Operation[tuple[list[Found], bytes, bool]]:
-    """Return the registers of the next page, where it ends and whether there may be more.
-
-    Only the first node is asked for values; the others say which they hold. A value that is missing is read.
-    """
-    rows: dict[NodeId, dict[NameId, RowState]] = {}
-    floors: dict[NodeId, RowState] = {}
-    unfinished: list[NameId] = []  # where pages end behind which there may be more
-
-    def take(node: NodeId, reply: Reply) -> None:
-        if not isinstance(reply.response, messages.ListReply):
-            raise RemoteProtocolError("no answer to a LIST")
-        listed = {name: state for name, state in bulk_rows.decode_listed(reply.bulk) if name > after}
-        rows[node], floors[node] = listed, RowState(floor=reply.response.floor)
-        if reply.response.more and listed:
-            unfinished.append(max(listed))
-
-    def request(index: int) -> messages.List:
-        return messages.List(vault.roster_digest, directory, after, PAGE_COUNT, with_values=index == 0)
-
-    sends = [Send(node, node, request(index)) for index, node in enumerate(group.nodes)]
-    answers = yield from ask(sends, take=take, quick=True)
-    if not rows:
-        raise too_few(vault, group, answers, group.quorum.read)
-    horizon = min(unfinished, default=NameId(b"\xff" * limits.NAME_ID_SIZE))
+    """Return the registers of the next page, where it ends and whether there may be more."""
+    page = yield from list_page(vault, group, directory, after)
     found: list[Found] = []
     unread: list[RegisterKey] = []
-    for name in sorted({name for listed in rows.values() for name in listed if name <= horizon}):
+    for name, states in page.rows.items():
         key = RegisterKey(directory, name)
-        states = {
-            node: checked(vault, key, _floored(listed.get(name), floors[node]), valued=False)
-            for node, listed in rows.items()
-        }
         reading = decide(vault, group, key, states, final=True)
         if reading.top is not None and (not reading.top.value or reading.verdict is Verdict.COMPLETE):
             unread.append(key)
@@ -276,13 +243,7 @@ def _page(
             found.append(found_in(vault, key, reading, states))
     if unread:
         found.extend((yield from read_registers(vault, unread, wait_all=True)).values())
-    return found, horizon, bool(unfinished)
-
-
-def _floored(state: RowState | None, absent: RowState) -> RowState:
-    if state is None or state.corrupt or (state.row is not None and state.row.accepted):
-        return state or absent
-    return evolve(state, floor=absent.floor)
+    return found, page.after, page.more
 
 
 def _listed(vault: Vault, group: Group, found: Found, entry: Entry) -> Listed:

@@ -5,10 +5,11 @@ identity change, consensus.py). See register.py for the decisions and PROTOCOL f
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from attrs import evolve, field
 
-from dfs.core import bulk_rows, messages
+from dfs.core import bulk_rows, limits, messages
 from dfs.core.bulk_rows import RowState, ShareBody
 from dfs.core.consensus import (
     Change,
@@ -27,7 +28,19 @@ from dfs.core.manifest import open_entry
 from dfs.core.records import frozen
 from dfs.core.register import Reading, Verdict, decide_read
 from dfs.core.transfer import Group, Vault
-from dfs.core.types import NO_BALLOT, Entry, NodeId, RegisterKey, RegisterRow, ShareKey
+from dfs.core.types import (
+    NO_BALLOT,
+    Ballot,
+    DirectoryId,
+    Entry,
+    NameId,
+    NodeId,
+    RegisterKey,
+    RegisterRow,
+    ShareKey,
+)
+
+PAGE_COUNT: Final = limits.LIST_COUNT_MAX  # rows of one LIST
 
 
 @frozen
@@ -107,6 +120,68 @@ def _read_group(
         completed = yield from complete(vault, group, undecided)
         found.update({item.key: item for item in completed})
     return found
+
+
+@frozen
+class Page:
+    """The next registers of a directory, by name: what each node that answered says of them.
+
+    ``after``: where it ends; ``more``: there may be further ones. ``floors``: of the directory, by node.
+    """
+
+    rows: Mapping[NameId, Mapping[NodeId, RowState]]
+    after: bytes
+    more: bool
+    floors: Mapping[NodeId, Ballot]
+
+
+def list_page(vault: Vault, group: Group, directory: DirectoryId, after: bytes) -> Operation[Page]:
+    """Return the next registers of a directory as all nodes hold them, name id > ``after``.
+
+    Only the first node is asked for values; the others say which they hold.
+
+    Raises:
+        QuorumError: no node answers.
+    """
+    rows: dict[NodeId, dict[NameId, RowState]] = {}
+    floors: dict[NodeId, Ballot] = {}
+    unfinished: list[NameId] = []  # where pages end behind which there may be more
+
+    def take(node: NodeId, reply: Reply) -> None:
+        if not isinstance(reply.response, messages.ListReply):
+            raise RemoteProtocolError("no answer to a LIST")
+        listed = {name: state for name, state in bulk_rows.decode_listed(reply.bulk) if name > after}
+        rows[node], floors[node] = listed, reply.response.floor
+        if reply.response.more and listed:
+            unfinished.append(max(listed))
+
+    def request(index: int) -> messages.List:
+        return messages.List(vault.roster_digest, directory, after, PAGE_COUNT, with_values=index == 0)
+
+    sends = [Send(node, node, request(index)) for index, node in enumerate(group.nodes)]
+    answers = yield from ask(sends, take=take, quick=True)
+    if not rows:
+        raise too_few(vault, group, answers, group.quorum.read)
+    horizon = min(unfinished, default=NameId(b"\xff" * limits.NAME_ID_SIZE))
+    names = sorted({name for listed in rows.values() for name in listed if name <= horizon})
+    states = {
+        name: {
+            node: checked(
+                vault, RegisterKey(directory, name), _floored(listed.get(name), floors[node]), valued=False
+            )
+            for node, listed in rows.items()
+        }
+        for name in names
+    }
+    return Page(states, horizon, bool(unfinished), floors)
+
+
+def _floored(state: RowState | None, floor: Ballot) -> RowState:
+    """Return what a node says, with its directory's floor where it holds no value."""
+    if state is None:
+        return RowState(floor=floor)
+    holds = state.corrupt or (state.row is not None and state.row.accepted)
+    return state if holds else evolve(state, floor=floor)
 
 
 def decide(

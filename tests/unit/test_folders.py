@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from attrs import evolve
 
-from dfs.core import bulk_rows, folders, limits, messages
+from dfs.core import bulk_rows, limits, messages, reading
 from dfs.core.errors import ConflictError, NotFoundError, QuorumError, UnknownOutcomeError
 from dfs.core.folders import (
     Health,
@@ -164,7 +164,7 @@ def test_more_names_than_one_page(world: World) -> None:
 def test_pages_merge_what_each_node_knows(
     world: World, monkeypatch: pytest.MonkeyPatch, away: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr(folders, "PAGE_COUNT", 7)
+    monkeypatch.setattr(reading, "PAGE_COUNT", 7)
     wanted = [f"name{index:02}" for index in range(40)]
     for part in range(4):  # each node misses a quarter
         down(world, part)
@@ -279,7 +279,7 @@ def test_a_folder_that_gets_a_new_entry_meanwhile_is_kept(
     world: World, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     """Behind however many tombstones it lies."""
-    monkeypatch.setattr(folders, "PAGE_COUNT", page)
+    monkeypatch.setattr(reading, "PAGE_COUNT", page)
     down(world, 3)  # so that tombstones stay
     for index in range(8):
         world.run(put(world, b"one", f"box/{index}"))
