@@ -113,6 +113,7 @@ class House:
 
     def __init__(self, tmp_path: Path, transport: Transport, *, connection_count_max: int = 300) -> None:
         self.transport = transport
+        self.env = RealEnv()
         self.users = tmp_path / "users"
         self.write_users(INES)
         self.accounts = Accounts(str(self.users), REALM, KEY_FILE)
@@ -145,10 +146,10 @@ class House:
         self.server.start()
         self.clients: list[Client] = []
 
-    def write_users(self, ines: LoginKeys) -> None:
+    def write_users(self, ines: LoginKeys, tom_role: str = "user") -> None:
         lines = [
-            f"{name} ed25519:{base64.b64encode(login.public_key).decode()}"
-            for name, login in (("ines", ines), ("tom", TOM))
+            f"{name} ed25519:{base64.b64encode(login.public_key).decode()} role={role}"
+            for name, login, role in (("ines", ines, "user"), ("tom", TOM, tom_role))
         ]
         self.users.write_text("\n".join(lines))
 
