@@ -16,6 +16,7 @@ from dfs.core.encoding import chop
 from dfs.core.errors import (
     CorruptEntryError,
     DfsError,
+    DiskFullError,
     IncompleteError,
     LocalProtocolError,
     QuorumError,
@@ -525,7 +526,12 @@ def _judge(
         return Changed(proposal.entry, frozenset(accepted), frozenset(strict), safe)  # type: ignore[union-attr]
     if messages.REFUSED in statuses.values():
         return None
-    full = {node: error for node, error in errors.items() if isinstance(error, SpaceError)}
+    full: dict[NodeId, DfsError] = {
+        node: DiskFullError("its disk is full")
+        for node, status in statuses.items()
+        if status == messages.FULL
+    }
+    full |= {node: error for node, error in errors.items() if isinstance(error, SpaceError)}
     if full and not accepted and statuses.keys() | full.keys() == set(group.nodes):  # all refused for good
         return type(next(iter(full.values())))(f"{attempt.change.path or 'a change'}: {vault.reasons(full)}")
     return _gave_up(

@@ -165,6 +165,14 @@ def test_a_full_node_is_told_apart_from_a_silent_one(world: World) -> None:
         world.run(write(world, b"one"))
 
 
+def test_nodes_without_room_refuse_a_value_for_good(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run(write(world, b"one"))
+    monkeypatch.setattr(type(world.servers[0].store), "free_size", 10)
+    with pytest.raises(DiskFullError, match=r"letter: .*its disk is full"):
+        world.run(write(world, b"two", 2))
+    assert content(world) == b"one"
+
+
 # --- Several writers ----------------------------------------------------------------------------------------
 
 
