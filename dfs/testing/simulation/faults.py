@@ -159,6 +159,12 @@ class Troubles:
         self.world.fault("tidy", node.name)
         node.tidy()
 
+    def scrub(self) -> None:
+        """A part of what a node keeps is read again."""
+        node = self._node()
+        self.world.fault("scrub", node.name)
+        node.scrub(self.world.draw.randrange(1, 10))
+
     # --- Networks -------------------------------------------------------------------------------------------
 
     def loss(self) -> None:
@@ -238,6 +244,18 @@ class Troubles:
         node, image = self.world.draw.choice(copies)
         self.world.fault("rollback", node.name)
         self.rolled_back.add(node.index)
+        self._put_back(node, image)
+
+    def replace(self) -> None:
+        """A node gets an empty disk, and its old id under a new incarnation."""
+        node = self.victim(register=True)
+        if node is not None:
+            self.world.fault("replace", node.name)
+            self.copies = [copy for copy in self.copies if copy[0] is not node]
+            node.incarnation += 1
+            self._put_back(node, None)
+
+    def _put_back(self, node: SimNode, image: object) -> None:
         node.damaged = True
         node.fall()
         node.restore(image)
@@ -300,5 +318,7 @@ STRIKES: Final[Mapping[str, Callable[[Troubles], None]]] = {
     "rot": Troubles.rot,
     "rollback": Troubles.rollback,
     "tidy": Troubles.tidy,
+    "scrub": Troubles.scrub,
+    "replace": Troubles.replace,
     "skew": Troubles.skew,
 }

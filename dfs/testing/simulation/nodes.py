@@ -302,6 +302,20 @@ class SimNode:
         self.guarded(collect)
         return more
 
+    def scrub(self, count_max: int) -> bool:
+        """Read the next of what is kept again, as the server does all the time; returns whether all is read."""
+        ended = True
+
+        def look(vault: VaultNode) -> None:
+            nonlocal ended
+            step = vault.scrub(count_max)
+            ended = step.ended
+            if step.findings and not self.damaged:
+                self.world.violate(f"{self.name}: {step.findings[0]}, though nothing happened to its disk")
+
+        self.guarded(look)
+        return ended
+
     def flush(self) -> None:
         """Commit what was kept back."""
         commits = self.commits

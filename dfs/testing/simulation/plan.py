@@ -31,6 +31,8 @@ FAULTS: Final = (
     "rot",
     "rollback",
     "tidy",
+    "scrub",
+    "replace",
     "skew",
 )
 
