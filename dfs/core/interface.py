@@ -495,6 +495,12 @@ class VaultStore(Protocol):
     def verify(self, key: ShareKey) -> None:
         """Re-read a share from disk. Raises: CorruptShareError, NotFoundError."""
 
+    def check(self) -> None:
+        """Compare all rows with each other, which takes long; shares are not read.
+
+        Raises: StoreError: they are damaged; the vault is read-only from now on.
+        """
+
     def close(self) -> None:
         """Finish and let go of all files."""
 

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from dfs.core import limits, messages, register
 from dfs.core.bulk_rows import ReplayItem
-from dfs.core.errors import ConflictError, DfsError, RemoteProtocolError
+from dfs.core.errors import ConflictError, DfsError, RemoteProtocolError, StoreError
 from dfs.core.interface import Buffer, Env, ShareSlice, Transaction, VaultStore, View
 from dfs.core.records import frozen
 from dfs.core.roster import decode_roster, roster_digest
@@ -61,7 +61,10 @@ def state_of(view: View, incarnation: int) -> VaultState:
 
     One that was last used under another comes from an older copy, or from another disk.
     """
-    state = VaultState(_number(view, META_STATE))
+    kept = _number(view, META_STATE)
+    if kept not in set(VaultState):
+        raise StoreError(f"the vault has the unknown state {kept}")
+    state = VaultState(kept)
     if state is not VaultState.NEW and _number(view, META_INCARNATION, 1) != incarnation:
         return VaultState.QUARANTINED
     return state
@@ -230,7 +233,10 @@ class VaultLife:
         if roster != self.roster:
             self.roster = roster
             self._digest = roster_digest(roster)
-            nodes = decode_roster(roster).nodes
+            try:
+                nodes = decode_roster(roster).nodes
+            except RemoteProtocolError as error:
+                raise StoreError(f"the roster of the vault is damaged: {error.what}") from None
             places = (index for index, node in enumerate(nodes) if node.node_id == self.node_id)
             self._index = next(places, -1)
 

@@ -57,7 +57,10 @@ def scrub(
     Args:
         own_shares: which shares of given claims this node should hold.
         wall_s: seconds since 1970, kept as the end of a scrub.
-        commit: makes a change durable; losing it in a crash is harmless.
+        commit: makes a change durable.
+
+    Raises:
+        StoreError: the rows themselves are damaged; the vault is read-only from now on.
     """
     cursor = store.view(lambda view: view.meta(META_CURSOR)) or _REGISTERS
     if cursor[:1] == _REGISTERS:
@@ -71,6 +74,8 @@ def scrub(
         if not found.cursor:
             transaction.set_meta(META_SCRUBBED, max(0, int(wall_s)).to_bytes(8, "big"))
 
+    if not found.cursor:
+        store.check()  # before the end is noted: after a restart it is found again
     commit(work)
     return Step(found.size, found.findings, ended=not found.cursor)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dfs.core import life, messages
-from dfs.core.errors import ConflictError, RemoteProtocolError
+from dfs.core.errors import ConflictError, RemoteProtocolError, StoreError
 from dfs.core.interface import Store
 from dfs.core.node import VaultNode
 from dfs.core.roster import encode_roster
@@ -138,6 +138,16 @@ def test_a_new_vault_stays_new_under_another_incarnation(store: Store) -> None:
 def test_an_end_changes_nothing_where_nothing_was_lost(new: Bench) -> None:
     bench = new.active()
     assert bench.reply(messages.EndJoin(DIGEST, 10**6)).state is VaultState.ACTIVE
+
+
+@pytest.mark.parametrize(("name", "value"), [("state", b"\x63"), ("roster", b"rot")])
+def test_a_vault_that_no_longer_knows_itself_is_not_opened(
+    store: Store, new: Bench, name: str, value: bytes
+) -> None:
+    new.active()
+    new.vault.store.transact(lambda transaction: transaction.set_meta(name, value))
+    with pytest.raises(StoreError):
+        bench_of(store)
 
 
 def test_the_ceiling_is_above_every_promise(new: Bench) -> None:

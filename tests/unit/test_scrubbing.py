@@ -1,5 +1,6 @@
 """Scrubbing the real store: every kind of damage to what is kept is found, and nothing else."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ from xxhash import xxh3_128_digest
 from dfs.core import bulk_rows, messages, node, scrubbing
 from dfs.core.bulk_rows import LackingStripe
 from dfs.core.env import RealEnv, RealFiles
+from dfs.core.errors import StoreError
 from dfs.core.interface import Store, StoreOptions
 from dfs.core.scrubbing import Step
 from dfs.plugins import volumes
@@ -22,12 +24,15 @@ SMALL, LARGE = 5, 20_000
 WALL_S = 1_700_000_000
 
 
+def options_of(folder: Path) -> StoreOptions:
+    return StoreOptions(
+        directory=str(folder), files=RealFiles(), env=RealEnv(), inline_size_max=64, reserve_size=0
+    )
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    options = StoreOptions(
-        directory=str(tmp_path / "node"), files=RealFiles(), env=RealEnv(), inline_size_max=64, reserve_size=0
-    )
-    with closing(volumes.make(options)) as opened:
+    with closing(volumes.make(options_of(tmp_path / "node"))) as opened:
         yield opened
 
 
@@ -165,6 +170,34 @@ def test_a_row_that_fails_its_digest_is_told(bench: Bench, tmp_path: Path) -> No
     change_rows(tmp_path, "UPDATE registers SET value = x'00' WHERE hex(name) LIKE '%02'")
     (finding,) = findings(bench)
     assert finding.startswith("the entry")
+
+
+def test_a_flipped_bit_of_a_name_is_found_wherever_the_name_stands(tmp_path: Path) -> None:
+    """Rows, their indexes, claims and theirs: what the database itself keeps without a checksum."""
+    folder, count, position = tmp_path / "node", 0, 0
+    while True:
+        with closing(volumes.make(options_of(folder))) as opened:
+            bench = bench_of(opened).active()
+            bench.keep(mine(77), mine(78))
+            bench.accept(item(1, claims=[claim(77), claim(78)]))
+            scrub(bench)
+        path = folder / "ines" / "vault.db"
+        content = bytearray(path.read_bytes())
+        position = content.find(mine(77).stripe, position)
+        if position < 0:
+            break
+        content[position + 20] ^= 1
+        path.write_bytes(content)
+        with closing(volumes.make(options_of(folder))) as opened:
+            bench = bench_of(opened)
+            try:
+                told = bool(findings(bench))
+            except StoreError:
+                told = bench.vault.store.read_only_reason is not None
+            assert told, f"byte {position}"
+        shutil.rmtree(folder)
+        count, position = count + 1, position + 1
+    assert count >= 4
 
 
 def test_an_empty_vault_is_scrubbed_too(store: Store) -> None:

@@ -94,6 +94,36 @@ def test_after_a_crash_unkept_bytes_between_rows_are_punched(
 
 
 @pytest.mark.parametrize("crash", [False, True])
+def test_what_died_in_the_volume_appended_to_is_punched_after_a_restart_too(
+    vault: VaultStore, files: FaultyFiles, reopen: Callable[..., VaultStore], crash: bool
+) -> None:
+    put(vault, 0, 1)
+    drop(vault, 0)
+    again = reopen(crash=crash)
+    assert files.told("punch") == []
+    put(again, 2, 3)
+    assert files.told("punch") == [("00000000.vol", HEADER_SIZE, SIZE)]
+    check(again, 1, 2, 3)
+
+
+@pytest.mark.parametrize("reason", ["slice", "full disk"])
+def test_what_could_not_be_punched_is_punched_at_the_next_start(
+    vault: VaultStore, files: FaultyFiles, reopen: Callable[..., VaultStore], reason: str
+) -> None:
+    put(vault, 0, 1, 2, 3)
+    share = vault.share(share_key(0))
+    if reason == "full disk":
+        share.close()
+        files.fail("punch", errno.ENOSPC)
+    drop(vault, 0)
+    told_count = len(files.told("punch"))
+    again = reopen()
+    assert files.told("punch")[told_count:] == [("00000000.vol", HEADER_SIZE, SIZE)]
+    share.close()
+    check(again, 1, 2, 3)
+
+
+@pytest.mark.parametrize("crash", [False, True])
 def test_empty_volumes_are_found_free(
     vault: VaultStore, folder: Path, reopen: Callable[..., VaultStore], crash: bool
 ) -> None:
@@ -312,6 +342,37 @@ def test_a_vault_without_its_id_is_refused(vault: VaultStore, reopen: Callable[.
 
     with pytest.raises(StoreError, match="vault id"):
         reopen(prepare=rot)
+
+
+def test_a_vault_without_its_size_is_refused(vault: VaultStore, reopen: Callable[..., VaultStore]) -> None:
+    def rot(alice: Path) -> None:
+        with sqlite3.connect(alice / "vault.db") as connection:
+            connection.execute("UPDATE own SET value = 'rot' WHERE name = 'used_size'")
+        connection.close()
+
+    with pytest.raises(StoreError, match="its size is gone") as caught:
+        reopen(prepare=rot)
+    assert "dfs repair" in caught.value.next_step
+
+
+def test_tables_that_contradict_each_other_end_writing(
+    vault: VaultStore, reopen: Callable[..., VaultStore]
+) -> None:
+    vault.check()
+    put(vault, 1, size=10)
+
+    def rot(alice: Path) -> None:
+        content = (alice / "vault.db").read_bytes()
+        place = content.index(share_key(1).stripe)
+        (alice / "vault.db").write_bytes(content[:place] + b"\1" + content[place + 1 :])
+
+    again = reopen(prepare=rot)
+    with pytest.raises(StoreError, match="is damaged"):
+        again.check()
+    assert again.read_only_reason is not None
+    with pytest.raises(StoreError, match="read-only"):
+        again.transact(lambda transaction: transaction.usage())
+    assert again.view(lambda view: view.meta("state")) is None
 
 
 def test_a_bad_sector_under_a_header_costs_one_volume(

@@ -129,13 +129,17 @@ class Volumes:
     # --- Start ----------------------------------------------------------------------------------------------
 
     def start(
-        self, rows: Sequence[VolumeRows], ranges: Callable[[int], Sequence[tuple[int, int]]] | None
+        self,
+        rows: Sequence[VolumeRows],
+        ranges: Callable[[int], Sequence[tuple[int, int]]],
+        *,
+        settled: bool,
     ) -> list[Damage]:
         """Take over what is there and return what is damaged.
 
         The bytes behind the last row of a volume are garbage: the highest volume with room goes on there and
-        keeps its preallocation, the others are cut. ``ranges``: rows of a volume, to punch all else, after a
-        crash.
+        keeps its preallocation, the others are cut. ``ranges``: rows of a volume; all else in it can be given
+        back. ``settled``: it was, but for the volume that is appended to.
         """
         by_number = {row.volume: row for row in rows}
         found = {
@@ -157,9 +161,20 @@ class Volumes:
             if self._active is None and volume.end < self._size_max and volume.number not in short:
                 self._active = volume
                 self._use(volume)
+                self._note_gaps(volume, ranges(volume.number))
             elif volume.number not in short:
-                self._tidy(volume, ranges)
+                if volume.allocated > volume.end:
+                    self._truncate(volume)
+                if not settled:
+                    self._note_gaps(volume, ranges(volume.number))
+                    self._punch(volume)
         return damages
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to be given back, but in the volume that is appended to."""
+        with self.lock:
+            return not any(volume.dead for volume in self._volumes.values() if volume is not self._active)
 
     def _take_over(self, number: int, rows: VolumeRows | None) -> Volume | None:
         """Return the volume that rows and header agree on; a file without rows is freed or removed."""
@@ -198,18 +213,14 @@ class Volumes:
         known = (magic, version, named, vault_id) == (MAGIC, FORMAT, number, self._vault_id)
         return int(generation) if known else None
 
-    def _tidy(self, volume: Volume, ranges: Callable[[int], Sequence[tuple[int, int]]] | None) -> None:
-        """Cut a volume behind its last row; after a crash also punch what no row means."""
-        if volume.allocated > volume.end:
-            self._truncate(volume)
-        if ranges is None:
-            return
+    @staticmethod
+    def _note_gaps(volume: Volume, ranges: Sequence[tuple[int, int]]) -> None:
+        """Note what lies between the rows of a volume: nothing means it any more."""
         offset = HEADER_SIZE
-        for start, size in ranges(volume.number):
+        for start, size in ranges:
             if start > offset:
                 volume.dead.append(Place(volume.number, volume.generation, offset, start - offset))
-            offset = start + size
-        self._punch(volume)
+            offset = max(offset, start + size)
 
     # --- Writing --------------------------------------------------------------------------------------------
 
@@ -350,24 +361,22 @@ class Volumes:
             elif volume is not self._active:
                 self._punch(volume)
         except OSError as problem:
-            if (
-                problem.errno not in FULL_ERRORS
-            ):  # a hole may need room itself; it is punched after the next restart
+            if problem.errno not in FULL_ERRORS:  # a hole may need room itself: it is punched later
                 self._fail(f"{volume.path} cannot be given back: {problem}")
 
     def _punch(self, volume: Volume) -> None:
-        dead, volume.dead = volume.dead, []
-        volume.dead = [place for place in dead if place.offset in volume.slices]
-        if len(dead) == len(volume.dead) or not self._can_punch:
+        free = [place for place in volume.dead if place.offset not in volume.slices]
+        if not free:
             return
         file = self._use(volume)
         try:
-            for place in dead:
-                if self._can_punch and place.offset not in volume.slices:
+            for place in free:
+                if self._can_punch:
                     # False = this file system has no holes: the space comes back when the volume is empty.
                     self._can_punch = file.punch(place.offset, place.size)
         finally:
             self._release(volume)
+        volume.dead = [place for place in volume.dead if place.offset in volume.slices]
 
     def _seal(self, volume: Volume) -> None:
         """End appending: cut the preallocation, punch what died meanwhile."""

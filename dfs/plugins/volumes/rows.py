@@ -302,6 +302,10 @@ class Rows:
         found = self._connection.execute("SELECT value FROM own WHERE name = ?", (name,)).fetchone()
         return found[0] if found else None
 
+    def check(self) -> str:
+        """Return "ok", or what is wrong with the tables: each row is in its indexes and vice versa."""
+        return str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+
     def volumes(self) -> Sequence[VolumeRows]:
         """Return what the rows say of each volume."""
         found = self._connection.execute(

@@ -91,7 +91,7 @@ class VolumesVault:
         self._writer: Final = options.files.database(self._database_path, read_only=False)
         try:
             vault_id = self._prepare()
-            self._used_size = int(str(Rows(self._writer).own("used_size")))
+            self._used_size = self._kept_size()
             self._volumes: Final = Volumes(
                 f"{folder}/{VOLUMES_NAME}", options.files, vault_id, volume_size, self._fail
             )
@@ -126,8 +126,20 @@ class VolumesVault:
             raise StoreError(f"{self._folder} belongs to user {rows.own('user')!r}, not to {self._user!r}")
         vault_id = rows.own("vault_id")
         if not isinstance(vault_id, bytes):
-            raise StoreError(f"{self._database_path} has lost its vault id")
+            raise self._damaged("its vault id is gone")
         return vault_id
+
+    def _kept_size(self) -> int:
+        size = Rows(self._writer).own("used_size")
+        if not isinstance(size, int):
+            raise self._damaged("its size is gone")
+        return size
+
+    def _damaged(self, what: str) -> StoreError:
+        return StoreError(
+            f"{self._database_path} is damaged: {what}",
+            next_step=f"Stop the node, move {self._folder} away and start it: dfs repair fills it again.",
+        )
 
     def _recover(self) -> None:
         """Trim volumes to their rows and mark rows without bytes; after a crash also check the tables."""
@@ -136,8 +148,8 @@ class VolumesVault:
         if crashed:
             verdict = self._writer.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
-                raise StoreError(f"{self._database_path} is damaged: {verdict}")
-        damages = self._volumes.start(rows.volumes(), rows.ranges if crashed else None)
+                raise self._damaged(verdict)
+        damages = self._volumes.start(rows.volumes(), rows.ranges, settled=not crashed)
 
         def work(transaction: RowsTransaction) -> None:
             transaction.set_own("clean", 0)
@@ -342,13 +354,22 @@ class VolumesVault:
         finally:
             share.close()
 
+    def check(self) -> None:
+        """Compare all tables with their indexes and each other."""
+        verdict = self._view(lambda rows: rows.check())
+        if verdict != "ok":
+            reason = self._damaged(verdict)
+            self._fail(reason.what)
+            raise reason
+
     # --- Closing --------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Finish and let go of all files; twice is fine."""
         # Neither the mark nor the cut is owed to anybody: without them the next start does a little more.
         with contextlib.suppress(DfsError):
-            self._transact(lambda transaction: transaction.set_own("clean", 1))
+            settled = self._volumes.settled
+            self._transact(lambda transaction: transaction.set_own("clean", int(settled)))
         with self._write_lock, self._readers_lock:
             if self._closed:
                 return
