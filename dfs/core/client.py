@@ -16,11 +16,13 @@ from dfs.core.errors import (
     LoginError,
     NotInitialisedError,
     PeerIdentityError,
+    PluginVersionError,
     QuorumError,
     RealmError,
 )
 from dfs.core.interface import (
     Chunker,
+    Code,
     CodeOptions,
     Compressor,
     Env,
@@ -84,6 +86,7 @@ class Plugins:
         self._options = options
         self._stages: dict[Recipe, Stages] = {}
         self._packers: dict[str, Packer] = {}
+        self._codes: dict[tuple[str, Geometry], Code] = {}
         self._lock = threading.Lock()
 
     def _section(self, name: str) -> Settings:
@@ -137,6 +140,19 @@ class Plugins:
         )
         with self._lock:
             return self._stages.setdefault(recipe, stages)
+
+    def code(self, name: str, geometry: Geometry) -> Code:
+        """Return the code a claim names, as ``name@format``. Raises: PluginError."""
+        with self._lock:
+            known = self._codes.get((name, geometry))
+        if known is not None:
+            return known
+        plugin = self._options.registry.get("dfs_codes", name.partition("@")[0]).plugin
+        if name != f"{plugin.name}@{plugin.format_version}":
+            raise PluginVersionError(f"the code {name} is needed, installed is format {plugin.format_version}")
+        made = plugin.make(CodeOptions(values=self._section(plugin.name), geometry=geometry))
+        with self._lock:
+            return self._codes.setdefault((name, geometry), made)
 
     def packer(self, qualified: str) -> Packer:
         """Return the compressor behind a qualified name. Raises: PluginError."""
@@ -328,6 +344,7 @@ class Client:
             names=names,
             stages_of=self.plugins.stages,
             packer_of=self.plugins.packer,
+            code_of=self.plugins.code,
         )
 
     def _wanted_roster(self) -> bytes:

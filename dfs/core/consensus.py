@@ -119,7 +119,7 @@ def checked(vault: Vault, key: RegisterKey, state: RowState, *, valued: bool = T
     ``valued``: values were asked for; a row that lacks its own is not authentic either.
     """
     row = state.row
-    if row is None or not row.accepted or not (row.value or valued):
+    if row is None or not row.accepted or not (row.value or valued) or vault.keyless:
         return state
     try:
         open_entry(vault.keys.entry, key, row)
@@ -135,7 +135,7 @@ def visible(entry: Entry | None) -> Entry | None:
 
 def proven(vault: Vault, key: RegisterKey, row: RegisterRow) -> bool:
     """Return whether a row's confirm tag shows that its ballot was chosen."""
-    return row.confirmed != b"" and row.confirmed == confirm_tag(vault.keys, key, row.accepted, row.digest)
+    return not vault.keyless and row.confirmed != b"" and row.confirmed == confirm_tag(vault.keys, key, row.accepted, row.digest)
 
 
 def change_registers(vault: Vault, changes: Sequence[Change]) -> Operation[Outcomes]:

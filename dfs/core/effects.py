@@ -69,11 +69,14 @@ class Drop:
 
 @frozen
 class Reply:
-    """A node answered. ``bulk``: what came with it, unless it went ``into`` buffers."""
+    """A node answered. ``bulk``: what came with it, unless it went ``into`` buffers. ``mark``: how many commits
+    its vault had seen.
+    """
 
     tag: Tag
     response: messages.Response
     bulk: Buffer = field(default=b"", repr=False)
+    mark: int = 0
 
 
 @frozen

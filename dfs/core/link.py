@@ -353,7 +353,7 @@ class Link:
         if job.cut:
             raise TimedOutError("does not answer")
         reply, bulk = self._ask(job, connection, job.send.request, job.send.bulk, job.send.into)
-        return Reply(job.send.tag, reply, bulk)
+        return Reply(job.send.tag, reply, bulk, self.mark)
 
     def _ask(
         self,

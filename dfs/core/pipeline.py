@@ -126,13 +126,14 @@ def make_stripe(stages: Stages, keys: VaultKeys, slot: Slot, plain: Plain) -> St
 def _encode(stages: Stages, slot: Slot, stripe: memoryview, share_size: int) -> list[memoryview]:
     """Return all shares of a padded stripe: pieces of it, then the slot's parity."""
     needed, total = stages.recipe.geometry.needed, stages.recipe.geometry.total
-    parity = _pieces(slot.view("parity", (total - needed) * share_size), share_size)
+    parity = pieces(slot.view("parity", (total - needed) * share_size), share_size)
     if parity:
         stages.code.encode_into(stripe, parity)
-    return _pieces(stripe, share_size) + parity
+    return pieces(stripe, share_size) + parity
 
 
-def _pieces(buffer: memoryview, size: int) -> list[memoryview]:
+def pieces(buffer: memoryview, size: int) -> list[memoryview]:
+    """Return a buffer in pieces of ``size`` bytes."""
     return [buffer[offset : offset + size] for offset in range(0, len(buffer), size)]
 
 
@@ -159,7 +160,7 @@ def open_stripe(
     """
     sealed_size, share_size = stripe_size(stages, chunk)
     stripe = slot.view("stripe", stages.recipe.geometry.needed * share_size)
-    places = _pieces(stripe, share_size)
+    places = pieces(stripe, share_size)
     absent = {index: place for index, place in enumerate(places) if index not in shares}
     if absent:
         stages.code.decode_into(shares, absent)
@@ -189,6 +190,17 @@ def _open_sealed(
         stages.packer.unpack_into(chunk.codec, packed, target)
 
 
+def make_stripe_again(stages: Stages, slot: Slot, chunk: Chunk) -> list[memoryview]:
+    """Return all shares of the chunk that `open_stripe` has just opened in this slot.
+
+    No tag covers the padding, so it is zeroed: a lie there goes no further.
+    """
+    sealed_size, share_size = stripe_size(stages, chunk)
+    stripe = slot.view("stripe", stages.recipe.geometry.needed * share_size)
+    stripe[sealed_size:] = bytes(len(stripe) - sealed_size)
+    return _encode(stages, slot, stripe, share_size)
+
+
 @frozen
 class Found:
     """How a chunk with bad shares was opened: the shares that were right and those that were not."""
@@ -215,7 +227,6 @@ def open_doubtful(
     """
     fitting = {index: xxh3_128_digest(body) == checksums[index] for index, body in shares.items()}
     ordered = sorted(shares, key=lambda index: (not fitting[index], index))
-    sealed_size, share_size = stripe_size(stages, chunk)
     for subset in islice(combinations(ordered, stages.recipe.geometry.needed), SUBSET_COUNT_MAX):
         slot = Slot()
         chosen = {index: shares[index] for index in subset}
@@ -223,10 +234,7 @@ def open_doubtful(
             open_stripe(stages, keys, slot, chunk, chosen, target)
         except IntegrityError:
             continue
-        stripe = slot.view("stripe", stages.recipe.geometry.needed * share_size)
-        # No tag covers the padding: a lie there must not put the blame on others.
-        stripe[sealed_size:] = bytes(len(stripe) - sealed_size)
-        remade = _encode(stages, slot, stripe, share_size)
+        remade = make_stripe_again(stages, slot, chunk)
         good = frozenset(index for index, body in shares.items() if remade[index] == body)
         return Found(good, frozenset(shares) - good)
     raise IntegrityError("no set of shares gives the chunk that was stored")

@@ -25,7 +25,7 @@ from dfs.core.effects import (
     work,
 )
 from dfs.core.errors import IncompleteError, IntegrityError, NodeError, RemoteProtocolError
-from dfs.core.interface import Buffer
+from dfs.core.interface import Buffer, Code
 from dfs.core.keys import VaultKeys
 from dfs.core.manifest import chunks_digest, decode_chunks
 from dfs.core.pipeline import Packer, Slot, Stages, Stripe
@@ -37,6 +37,7 @@ from dfs.core.types import (
     Claim,
     DirectoryId,
     Entry,
+    Geometry,
     Manifest,
     NodeId,
     Recipe,
@@ -59,9 +60,11 @@ class Group:
 class Vault:
     """What operations know of the vault they work on.
 
-    ``counted``: nodes whose vault is ACTIVE (they count in R). ``entropy``: fresh random bytes. ``names``:
-    what people call the nodes. ``stages_of``: the behaviours behind a recipe, ``packer_of``: behind a
-    qualified compressor name (both raise PluginError when one is missing).
+    ``counted``: nodes whose vault is ACTIVE (they count in R), ``returning``: those that lost state and take
+    writes only. ``entropy``: fresh random bytes. ``names``: what people call the nodes. ``stages_of``: the
+    behaviours behind a recipe, ``packer_of``: behind a qualified compressor name, ``code_of``: behind a
+    claim's code and geometry (all raise PluginError when one is missing). ``keyless``: a healer's view, which
+    has no keys to open or prove anything with.
     """
 
     keys: VaultKeys = field(repr=False)
@@ -72,6 +75,9 @@ class Vault:
     names: Mapping[NodeId, str]
     stages_of: Callable[[Recipe], Stages] = field(repr=False)
     packer_of: Callable[[str], Packer] = field(repr=False)
+    code_of: Callable[[str, Geometry], Code] = field(repr=False)
+    returning: frozenset[NodeId] = frozenset()
+    keyless: bool = False
 
     def group(self, directory: DirectoryId) -> Group:
         """Return the group of a directory."""

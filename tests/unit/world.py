@@ -197,8 +197,12 @@ class World:
                 server.answer(messages.Activate(self.digest), b"")
 
     @property
+    def roster_bytes(self) -> bytes:
+        return encode_roster(self.roster)
+
+    @property
     def digest(self) -> bytes:
-        return roster_digest(encode_roster(self.roster))
+        return roster_digest(self.roster_bytes)
 
     def vault(self, keys: VaultKeys | None = None) -> Vault:
         """A client's view of the vault; all nodes that are ACTIVE count."""
@@ -214,6 +218,7 @@ class World:
             names={server.node_id: f"dfs{index + 1}" for index, server in enumerate(self.servers)},
             stages_of=self.plugins.stages,
             packer_of=self.plugins.packer,
+            code_of=self.plugins.code,
         )
 
     def stages(self, code: str = "", placement: str = "") -> Stages:
@@ -335,7 +340,7 @@ class World:
             share.read_into(memoryview(body), 0)
             bulk += body
         if send.into is None:
-            return Reply(send.tag, answer.reply, bulk)
+            return Reply(send.tag, answer.reply, bulk, self.by_id[send.node].vault.mark)
         if sum(len(target) for target in send.into) not in {len(bulk), 0} and answer.shares:
             return Failed(send.tag, RemoteProtocolError("shares of other sizes than asked for"))
         offset = 0

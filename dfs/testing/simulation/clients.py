@@ -209,6 +209,7 @@ class Client:
             names={node: route.node.name for node, route in self.routes.items()},
             stages_of=self.stages_of,
             packer_of=plugins().packer,
+            code_of=plugins().code,
         )
         roster = vaults.current_roster(members)
         if not roster:
@@ -476,10 +477,10 @@ class Message:
     def _reply(self, head: bytes, body: bytes) -> Event:
         send = self.send
         header = wire.decode_header(head[: limits.HEADER_SIZE])
-        reply, _mark = self.session.answered(header, head[limits.HEADER_SIZE :])
+        reply, mark = self.session.answered(header, head[limits.HEADER_SIZE :])
         if send.into is None:
             wire.check_bulk(header, body)
-            return Reply(send.tag, reply, body)
+            return Reply(send.tag, reply, body, mark.mark)
         results = reply.results if isinstance(reply, messages.FetchReply) else ()
         targets = [
             target
@@ -493,7 +494,7 @@ class Message:
         for target in targets:
             target[:] = body[offset : offset + len(target)]
             offset += len(target)
-        return Reply(send.tag, reply)
+        return Reply(send.tag, reply, mark=mark.mark)
 
 
 def make_client(world: World, index: int, network: Network, witness: Witness, nodes: list[SimNode]) -> Client:

@@ -1,0 +1,469 @@
+"""Bringing nodes up to date: registers that a node missed or lost are replayed as the others hold them.
+
+Pure operations. Only chosen values travel, under their own ballots; nothing is decided anew, so a second run
+finds nothing to do. A healer has no keys: for it a value is chosen when W nodes hold it, or when more nodes
+than may lie say that its writer confirmed it. Rules: docs/formats.md section 7.1; why they are safe:
+docs/decisions/0006-lost-state.md.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final
+
+from attrs import define, evolve, field
+
+from dfs.core import bulk_rows, limits, messages, register
+from dfs.core.bulk_rows import ReplayItem, RowState
+from dfs.core.consensus import ACCEPT_ROWS_SIZE_MAX, CLAIMS_INLINE_SIZE_MAX, proven
+from dfs.core.effects import Answers, Operation, Reply, Send, ask
+from dfs.core.encoding import chop
+from dfs.core.errors import NodeError, RemoteProtocolError
+from dfs.core.keys import WRAP_REGISTER
+from dfs.core.quorum import quorum_of
+from dfs.core.reading import Page, decide, list_page, read_registers
+from dfs.core.records import frozen
+from dfs.core.register import Memory, Reading, Verdict
+from dfs.core.transfer import Group, Vault
+from dfs.core.types import NO_BALLOT, Ballot, Claim, DirectoryId, NodeId, RegisterKey, RegisterRow, VaultState
+
+ATTEMPT_COUNT: Final = 3  # how often a page is read again after completing what is on it
+TAKEN: Final = frozenset({messages.ACCEPTED, messages.OWING})
+RETURNING: Final = frozenset({VaultState.JOINING, VaultState.QUARANTINED})
+
+
+@frozen
+class Due:
+    """A register to replay: the chosen row (None: nothing is chosen), its holders, and who lacks it.
+
+    ``promised``: the highest promise seen, for nodes that lost theirs.
+    """
+
+    key: RegisterKey
+    row: RegisterRow | None
+    holders: tuple[NodeId, ...]
+    lacking: tuple[NodeId, ...]
+    promised: Ballot
+
+
+@define
+class Found:
+    """What is to be done about a directory. ``undecided``: registers nobody can replay now.
+
+    ``forgettable``: tombstones to drop, with the nodes that still hold them. ``claiming``: registers of which
+    some node lacks shares, with those who can tell the claims. ``absent``: nodes that did not answer.
+    """
+
+    directory: DirectoryId
+    due: list[Due] = field(factory=list)
+    undecided: list[RegisterKey] = field(factory=list)
+    forgettable: list[tuple[RegisterKey, Ballot, tuple[NodeId, ...]]] = field(factory=list)
+    claiming: list[tuple[RegisterKey, RegisterRow, tuple[NodeId, ...]]] = field(factory=list)
+    floor: Ballot = NO_BALLOT
+    absent: set[NodeId] = field(factory=set)
+
+
+def directories_of(vault: Vault) -> Operation[tuple[set[DirectoryId], dict[NodeId, int]]]:
+    """Return the directories that any node holds something of, and the marks of those that told them all."""
+    found: set[DirectoryId] = set()
+    after: dict[NodeId, bytes] = {node.node_id: b"" for node in vault.roster.nodes}
+    complete: dict[NodeId, int] = {}
+    while after:
+        sends = [
+            Send(node, node, messages.Directories(vault.roster_digest, last)) for node, last in after.items()
+        ]
+        answers = yield from ask(sends, quick=True)
+        after = {}
+        for node, reply in answers.replies.items():
+            told = reply.response
+            if not isinstance(told, messages.DirectoriesReply):
+                continue
+            found.update(item.directory for item in told.directories)
+            if told.more and told.directories:
+                after[node] = told.directories[-1].directory
+            else:
+                complete[node] = reply.mark
+    return found, complete
+
+
+# --- What is due --------------------------------------------------------------------------------------------
+
+
+def survey(vault: Vault, directory: DirectoryId) -> Operation[Found]:
+    """Return what nodes of a directory's group lack, completing values that an owner can complete.
+
+    Raises:
+        QuorumError: no node answers.
+    """
+    group = vault.group(directory)
+    found = Found(directory)
+    after, more = b"", True
+    while more:
+        page = yield from list_page(vault, group, directory, after)
+        for _ in range(ATTEMPT_COUNT):
+            undecided = [
+                key for key, states in _registers(directory, page) if not _settled(vault, group, key, states)
+            ]
+            if not undecided or vault.keyless or directory == WRAP_REGISTER.directory:
+                break
+            yield from read_registers(vault, undecided, wait_all=True)  # which completes them
+            page = yield from list_page(vault, group, directory, after)
+        for key, states in _registers(directory, page):
+            _judge(vault, group, found, key, states)
+        counted = [floor for node, floor in page.floors.items() if node in vault.counted]
+        found.floor = max([found.floor, *counted])
+        found.absent.update(set(group.nodes) - page.floors.keys())
+        after, more = page.after, page.more
+    return found
+
+
+def _registers(directory: DirectoryId, page: Page) -> Iterator[tuple[RegisterKey, Mapping[NodeId, RowState]]]:
+    return ((RegisterKey(directory, name), states) for name, states in page.rows.items())
+
+
+def _reading(vault: Vault, group: Group, key: RegisterKey, states: Mapping[NodeId, RowState]) -> Reading:
+    """Return what is chosen; without keys the word of more than r nodes stands for the confirm tag."""
+    reading = decide(vault, group, key, states, final=True)
+    if reading.verdict is not Verdict.COMPLETE or not vault.keyless:
+        return reading
+    told = [node for node, row in reading.holders.items() if row.confirmed and node in vault.counted]
+    chosen = len(told) > group.quorum.tolerance
+    return Reading(Verdict.ANSWER, reading.top, reading.holders) if chosen else reading
+
+
+def _settled(vault: Vault, group: Group, key: RegisterKey, states: Mapping[NodeId, RowState]) -> bool:
+    return _reading(vault, group, key, states).verdict is Verdict.ANSWER
+
+
+def _judge(
+    vault: Vault, group: Group, found: Found, key: RegisterKey, states: Mapping[NodeId, RowState]
+) -> None:
+    """Note what is to be done about one register."""
+    reading = _reading(vault, group, key, states)
+    if reading.verdict is not Verdict.ANSWER:
+        found.undecided.append(key)
+        return
+    top = reading.top
+    if top is not None:
+        top = _best_row(vault, key, reading)
+        _note_shares(found, key, reading)
+    promised = max(
+        (state.row.promised for node, state in states.items() if state.row and node in vault.counted),
+        default=NO_BALLOT,
+    )
+    lacking = tuple(node for node, state in states.items() if _lacks(vault, node, state, top, promised))
+    if lacking:
+        found.due.append(Due(key, top, tuple(reading.holders), lacking, promised))
+    if not vault.keyless:
+        _note_forgettable(vault, group, found, key, states, top)
+
+
+def _best_row(vault: Vault, key: RegisterKey, reading: Reading) -> RegisterRow:
+    """Return the chosen row with the confirmation that counts, if some holder has it, and its value."""
+    rows = list(reading.holders.values())
+    confirmed = [row for row in rows if (proven(vault, key, row) or vault.keyless) and row.confirmed]
+    best = max(confirmed or rows, key=lambda row: row.safe)
+    value = max((row.value for row in rows), key=len)
+    if confirmed:
+        return evolve(best, value=value)
+    return evolve(best, value=value, confirmed=b"", safe=False)
+
+
+def _lacks(vault: Vault, node: NodeId, state: RowState, top: RegisterRow | None, promised: Ballot) -> bool:
+    """Return whether a node is to be told of a register. A healer may tell those that do not count only."""
+    row = state.row
+    returning = node in vault.returning
+    if vault.keyless and not returning and not state.corrupt:
+        return False
+    if state.corrupt or (returning and promised and (row is None or row.promised < promised)):
+        return True
+    if top is None or (row is not None and row.accepted > top.accepted):
+        return False
+    if row is None or row.accepted < top.accepted:
+        return True
+    return bool(top.confirmed and row.confirmed != top.confirmed) or (top.safe and not row.safe)
+
+
+def _note_shares(found: Found, key: RegisterKey, reading: Reading) -> None:
+    lacking = [node for node, row in reading.holders.items() if row.owed_count or row.corrupt_count]
+    if lacking and reading.top is not None:
+        found.claiming.append((key, reading.top, tuple(reading.holders)))
+
+
+def _note_forgettable(
+    vault: Vault,
+    group: Group,
+    found: Found,
+    key: RegisterKey,
+    states: Mapping[NodeId, RowState],
+    top: RegisterRow | None,
+) -> None:
+    """Note tombstones that all n nodes hold confirmed, or that others have forgotten already."""
+    everywhere = len(states) == len(group.nodes) and vault.counted.issuperset(group.nodes)
+    if not everywhere:
+        return
+    rows = {node: state.row for node, state in states.items() if state.row and state.row.accepted}
+    if top is not None:
+        same = [
+            row for row in rows.values() if row.accepted == top.accepted and row.confirmed == top.confirmed
+        ]
+        if register.is_tombstone(top) and top.confirmed and len(same) == len(group.nodes):
+            found.forgettable.append((key, top.accepted, tuple(rows)))
+        return
+    counting = {node: state for node, state in states.items() if not state.corrupt}
+    for ballot, memory in register.memories(counting, group.quorum).items():
+        if memory is Memory.FORGOTTEN:
+            holders = tuple(node for node, row in rows.items() if row.accepted == ballot)
+            found.forgettable.append((key, ballot, holders))
+
+
+# --- Replaying ----------------------------------------------------------------------------------------------
+
+
+@define
+class Replayed:
+    """``count``: rows that nodes took over. ``errors``: why some did not. ``marks``: what nodes told last."""
+
+    count: int = 0
+    errors: dict[NodeId, Exception] = field(factory=dict)
+    marks: dict[NodeId, int] = field(factory=dict)
+
+    def take(self, other: "Replayed") -> None:
+        """Add what was done elsewhere."""
+        self.count += other.count
+        self.errors.update(other.errors)
+        for node, mark in other.marks.items():
+            self.marks[node] = max(mark, self.marks.get(node, 0))
+
+    def heard(self, answers: Answers) -> None:
+        """Take over the marks and errors of some answers."""
+        self.errors.update(answers.errors)
+        for node, reply in answers.replies.items():
+            self.marks[node] = max(reply.mark, self.marks.get(node, 0))
+
+
+def replay(vault: Vault, found: Found) -> Operation[Replayed]:
+    """Tell nodes of the registers they lack, then of the floor, and drop tombstones all of them hold."""
+    done = Replayed()
+    for part in _parts(found.due):
+        rows = yield from _rows_with_values(vault, part)
+        claims = yield from _claims_of_rows(vault, part, rows, done)
+        items = {due.key: _item(due, rows[due.key], claims[due.key]) for due in part if due.key in claims}
+        yield from _stage(part, items, claims, done)
+        yield from _send(vault, part, items, done)
+    yield from _raise_floor(vault, found, done)
+    yield from _forget(vault, found)
+    return done
+
+
+def _parts(due: Sequence[Due]) -> Iterator[Sequence[Due]]:
+    """Yield as many at a time as one request and its rows surely hold."""
+    count = max(1, min(limits.REGISTER_COUNT, ACCEPT_ROWS_SIZE_MAX // limits.ENTRY_SIZE_MAX))
+    return (due[first : first + count] for first in range(0, len(due), count))
+
+
+def _rows_with_values(vault: Vault, part: Sequence[Due]) -> Operation[dict[RegisterKey, RegisterRow | None]]:
+    """Return the row of each, its value read from a holder where it did not come with the list."""
+    rows: dict[RegisterKey, RegisterRow | None] = {due.key: due.row for due in part}
+    wanted: dict[NodeId, list[Due]] = {}
+    for due in part:
+        if due.row is not None and not due.row.value:
+            wanted.setdefault(due.holders[0], []).append(due)
+    if not wanted:
+        return rows
+
+    def take(node: NodeId, reply: Reply) -> None:
+        states = bulk_rows.decode_states(reply.bulk)
+        for due, state in zip(wanted[node], states, strict=False):
+            same = state.row is not None and due.row is not None and state.row.digest == due.row.digest
+            if same and state.row is not None and due.row is not None:
+                rows[due.key] = _with_value(due.row, state.row.value)
+
+    sends = [Send(node, node, _reading_of(vault, asked)) for node, asked in wanted.items()]
+    yield from ask(sends, take=take, quick=True)
+    return rows
+
+
+def _reading_of(vault: Vault, asked: Sequence[Due]) -> messages.Read:
+    keys = tuple(due.key for due in asked)
+    return messages.Read(vault.roster_digest, with_values=True, with_shares=False, keys=keys)
+
+
+def _with_value(row: RegisterRow, value: bytes) -> RegisterRow:
+    right = register.value_digest(value, row.claim_set) == row.digest
+    return evolve(row, value=value) if right else row
+
+
+def claims_of_row(
+    vault: Vault, key: RegisterKey, row: RegisterRow, tellers: Sequence[NodeId]
+) -> Operation[tuple[Claim, ...] | None]:
+    """Return the claims of a register's value as one of these nodes tells them; None if none does in full."""
+    if not row.claim_set:
+        return ()
+    for node in tellers:
+        claims: list[Claim] = []
+        more = True
+        while more:
+            request = messages.Claimed(vault.roster_digest, key, row.accepted, len(claims))
+            answers = yield from ask([Send(node, node, request)], quick=True)
+            reply = answers.replies.get(node)
+            if reply is None or not isinstance(reply.response, messages.ClaimedReply):
+                break
+            told = bulk_rows.decode_claims(reply.bulk)
+            claims.extend(told)
+            more = reply.response.more and bool(told)
+        if register.claim_set_digest(b"".join(map(bulk_rows.encode_claim, claims))) == row.claim_set:
+            return tuple(claims)
+    return None
+
+
+def _claims_of_rows(
+    vault: Vault, part: Sequence[Due], rows: Mapping[RegisterKey, RegisterRow | None], done: Replayed
+) -> Operation[dict[RegisterKey, tuple[Claim, ...]]]:
+    """Return the claims of each row; registers whose value or claims nobody gives are left out."""
+    claims: dict[RegisterKey, tuple[Claim, ...]] = {}
+    for due in part:
+        row = rows[due.key]
+        told = () if row is None else (yield from claims_of_row(vault, due.key, row, due.holders))
+        if told is None or (row is not None and not row.value):
+            lost = NodeError("it does not give what it holds")
+            done.errors.update(dict.fromkeys(due.holders, lost))
+        else:
+            claims[due.key] = told
+    return claims
+
+
+def _item(due: Due, row: RegisterRow | None, claims: Sequence[Claim]) -> ReplayItem:
+    if row is None:
+        return ReplayItem(due.key, due.promised, NO_BALLOT, b"", b"", b"", b"", b"", safe=False)
+    encoded = b"".join(map(bulk_rows.encode_claim, claims))
+    return ReplayItem(
+        due.key,
+        due.promised,
+        row.accepted,
+        row.value,
+        row.digest,
+        row.claim_set,
+        encoded if len(encoded) <= CLAIMS_INLINE_SIZE_MAX else b"",
+        row.confirmed,
+        row.safe,
+    )
+
+
+def _stage(
+    part: Sequence[Due],
+    items: Mapping[RegisterKey, ReplayItem],
+    claims: Mapping[RegisterKey, Sequence[Claim]],
+    done: Replayed,
+) -> Operation[None]:
+    """Send claims that are too long to go with their row."""
+    for due in part:
+        item = items.get(due.key)
+        if item is None or not item.claim_set or item.claims:
+            continue
+        encoded = list(map(bulk_rows.encode_claim, claims[due.key]))
+        for index, piece in enumerate(chop(encoded, ACCEPT_ROWS_SIZE_MAX)):
+            request = messages.Claims(item.claim_set, index)
+            done.heard((yield from ask([Send(node, node, request, (piece,)) for node in due.lacking])))
+
+
+def _send(
+    vault: Vault, part: Sequence[Due], items: Mapping[RegisterKey, ReplayItem], done: Replayed
+) -> Operation[None]:
+    wanted: dict[NodeId, list[ReplayItem]] = {}
+    for due in part:
+        for node in due.lacking:
+            if due.key in items:
+                wanted.setdefault(node, []).append(_for_node(vault, node, items[due.key]))
+
+    def take(node: NodeId, reply: Reply) -> None:
+        results = reply.response.results if isinstance(reply.response, messages.AcceptReply) else ()
+        if len(results) != len(wanted[node]):
+            raise RemoteProtocolError("a REPLAY reply of another length")
+        done.count += sum(1 for result in results if result.status in TAKEN)
+        refused = [result.status for result in results if result.status not in TAKEN]
+        if refused:
+            done.errors[node] = NodeError(f"{len(refused)} entries could not be brought up to date there")
+
+    for first in range(0, max(map(len, wanted.values()), default=0), limits.REGISTER_COUNT):
+        batches = {node: rows[first : first + limits.REGISTER_COUNT] for node, rows in wanted.items()}
+        sends = [
+            Send(
+                node, node, messages.Replay(vault.roster_digest, len(rows)), (bulk_rows.encode_replays(rows),)
+            )
+            for node, rows in batches.items()
+            if rows
+        ]
+        answers = yield from ask(sends, take=take)
+        done.errors.update(answers.errors)
+
+
+def _for_node(vault: Vault, node: NodeId, item: ReplayItem) -> ReplayItem:
+    """A node that counts keeps its own promises; only one that lost some takes over those of others."""
+    return item if node in vault.returning else evolve(item, promised=NO_BALLOT)
+
+
+def _raise_floor(vault: Vault, found: Found, done: Replayed) -> Operation[None]:
+    nodes = [node for node in vault.group(found.directory).nodes if node in vault.returning]
+    if not found.floor or not nodes:
+        return
+    request = messages.RaiseFloors(vault.roster_digest, (messages.Floor(found.directory, found.floor),))
+    done.heard((yield from ask([Send(node, node, request) for node in nodes])))
+
+
+def _forget(vault: Vault, found: Found) -> Operation[None]:
+    wanted: dict[NodeId, list[messages.PrepareItem]] = {}
+    for key, ballot, nodes in found.forgettable:
+        for node in nodes:
+            wanted.setdefault(node, []).append(messages.PrepareItem(key, ballot))
+    for node, items in wanted.items():
+        for first in range(0, len(items), limits.REGISTER_COUNT):
+            part = tuple(items[first : first + limits.REGISTER_COUNT])
+            yield from ask([Send(node, node, messages.Forget(vault.roster_digest, part))])
+
+
+# --- Coming back --------------------------------------------------------------------------------------------
+
+
+def join(roster: bytes, nodes: Sequence[NodeId]) -> Operation[frozenset[NodeId]]:
+    """Make NEW vaults without a roster JOINING, and return the nodes where that is so now."""
+    answers = yield from ask([Send(node, node, messages.Join(roster)) for node in nodes])
+    return frozenset(
+        node
+        for node, reply in answers.replies.items()
+        if isinstance(reply.response, messages.StateReply) and reply.response.state in RETURNING
+    )
+
+
+def end_join(vault: Vault, marks: Mapping[NodeId, int]) -> Operation[tuple[frozenset[NodeId], Answers]]:
+    """Make vaults count again that everything was replayed into; returns those that do, and what all said.
+
+    ``marks``: what each told last while it was replayed into. One that lost state since then refuses.
+    """
+    answers = yield from ask(
+        [Send(node, node, messages.EndJoin(vault.roster_digest, mark)) for node, mark in marks.items()]
+    )
+    joined = frozenset(
+        node
+        for node, reply in answers.replies.items()
+        if isinstance(reply.response, messages.StateReply) and reply.response.state is VaultState.ACTIVE
+    )
+    return joined, answers
+
+
+def gap(vault: Vault, told: Collection[NodeId], surveys: Sequence[Found]) -> str:
+    """Return why not everything that was ever chosen can have been replayed; "" when it can.
+
+    Whatever was chosen is held by W nodes of its group, one of which may have lost it. So of those that count
+    R of each group must name their directories, and list them.
+    """
+    undecided = sum(len(found.undecided) for found in surveys)
+    if undecided:
+        return f"{undecided} entries are undecided while nodes are away"
+    size = vault.roster.group_size
+    silent = len(vault.roster.nodes) - len(vault.counted.intersection(told))
+    if silent > size - quorum_of(size, vault.roster.tolerance).read:
+        return "too few nodes answer"
+    for found in surveys:
+        group = vault.group(found.directory)
+        if len(vault.counted.intersection(group.nodes) - found.absent) < group.quorum.read:
+            return "too few nodes answer"
+    return ""

@@ -1,0 +1,171 @@
+"""Replaying in a small world: what a node lost comes back as the others hold it, or one is told why not."""
+
+import os
+
+import pytest
+from attrs import evolve
+
+from dfs.core import messages, reading, replaying
+from dfs.core.errors import ConflictError
+from dfs.core.folders import remove_entries
+from dfs.core.keys import register_key
+from dfs.core.replaying import directories_of, end_join, gap, join, replay, survey
+from dfs.core.transfer import Vault
+from dfs.core.types import NO_BALLOT, Ballot, EntryKind, RegisterKey, RegisterRow, VaultState
+from tests.unit.histories import PATH, get, put
+from tests.unit.world import Server, World
+
+BODY = os.urandom(200_000)
+
+
+def key_of(world: World, path: str = PATH) -> RegisterKey:
+    return register_key(world.vault().keys, path)
+
+
+def row_of(server: Server, key: RegisterKey) -> RegisterRow | None:
+    return server.store.view(lambda view: view.register(key))
+
+
+def flush(world: World) -> None:
+    for server in world.servers:
+        server.vault.commit.run(lambda _transaction: None)
+
+
+def empty(world: World, index: int) -> Vault:
+    """Give a node an empty disk, and return the vault with it JOINING."""
+    world.servers[index] = server = Server(world.servers[index].node_id, world.env)
+    world.by_id = {each.node_id: each for each in world.servers}
+    joined = world.run(join(world.roster_bytes, [server.node_id]))
+    assert joined == {server.node_id}
+    vault = world.vault()
+    assert server.node_id not in vault.counted
+    return evolve(vault, returning=joined)
+
+
+def test_join_leaves_other_states_alone() -> None:
+    world = World(1)
+    assert world.run(join(world.roster_bytes, [world.servers[0].node_id])) == frozenset()
+    assert world.servers[0].vault.state is VaultState.ACTIVE
+
+
+@pytest.mark.parametrize("inline_size", [10, 1 << 20])
+def test_a_row_comes_back_as_the_others_hold_it(monkeypatch: pytest.MonkeyPatch, inline_size: int) -> None:
+    monkeypatch.setattr(replaying, "CLAIMS_INLINE_SIZE_MAX", inline_size)
+    monkeypatch.setattr(reading, "PAGE_COUNT", 2)
+    world = World(2)
+    for index in range(7):
+        world.run(put(world, BODY[: 10_000 * index], f"f{index}"))
+    flush(world)
+    vault = empty(world, 1)
+    key = key_of(world, "f6")
+    found = world.run(survey(vault, key.directory))
+    assert len(found.due) == 7
+    done = world.run(replay(vault, found))
+    assert (done.count, done.errors) == (7, {})
+    here, there = row_of(world.servers[1], key), row_of(world.servers[0], key)
+    assert here is not None
+    assert there is not None
+    assert here == evolve(there, owed_count=here.owed_count)
+    assert here.owed_count == here.claimed_count
+    claims = [server.store.view(lambda view: view.claims(key, here.accepted)) for server in world.servers[:2]]
+    assert claims[0] == claims[1]
+    assert world.run(survey(vault, key.directory)).due == []
+
+
+def test_promises_come_back_too() -> None:
+    world = World(3)
+    key = key_of(world)
+    ballot = Ballot(b"\0" * 7 + b"\5" + b"p" * 16)
+    item = (messages.PrepareItem(key, ballot),)
+    for server in world.servers[:3]:
+        server.answer(messages.Prepare(world.digest, item), b"")
+    vault = empty(world, 2)
+    world.run(replay(vault, world.run(survey(vault, key.directory))))
+    row = row_of(world.servers[2], key)
+    assert row is not None
+    assert (row.promised, row.accepted) == (ballot, NO_BALLOT)
+
+
+def test_a_floor_comes_back() -> None:
+    world = World(4)
+    world.run(put(world, BODY))
+    world.run(remove_entries(world.vault(), [PATH], kind=EntryKind.FILE))
+    key = key_of(world)
+    floor = world.servers[0].store.view(lambda view: view.floor(key.directory))
+    assert floor
+    vault = empty(world, 3)
+    known, told = world.run(directories_of(vault))
+    assert key.directory in known
+    assert len(told) == 4
+    world.run(replay(vault, world.run(survey(vault, key.directory))))
+    assert world.servers[3].store.view(lambda view: view.floor(key.directory)) == floor
+
+
+def test_a_healer_tells_nodes_that_count_nothing() -> None:
+    world = World(5)
+    world.servers[1].up = False
+    world.run(put(world, BODY))
+    world.servers[1].up = True
+    vault = evolve(world.vault(), keyless=True)
+    assert world.run(survey(vault, key_of(world).directory)).due == []
+
+
+def test_without_keys_one_word_is_no_proof() -> None:
+    """Two of four hold it and one says it was confirmed: a liar may."""
+    world = World(6)
+    world.run(put(world, BODY))
+    flush(world)
+    key = key_of(world)
+    for server in world.servers[2:]:
+        server.store.transact(lambda transaction: transaction.set_register(key, None))
+    row = row_of(world.servers[1], key)
+    assert row is not None
+    bare = evolve(row, confirmed=b"", safe=False)
+    world.servers[1].store.transact(lambda transaction: transaction.set_register(key, bare))
+    vault = evolve(world.vault(), keyless=True)
+    found = world.run(survey(vault, key.directory))
+    assert found.undecided == [key]
+    assert "undecided" in gap(vault, {server.node_id for server in world.servers}, [found])
+    world.servers[1].store.transact(lambda transaction: transaction.set_register(key, row))
+    assert world.run(survey(vault, key.directory)).undecided == []
+
+
+def test_an_owner_completes_what_is_half_written() -> None:
+    world = World(7)
+    world.run(put(world, BODY))
+    key = key_of(world)
+    for server in world.servers:
+        row = row_of(server, key)
+        assert row is not None
+        bare = evolve(row, confirmed=b"", safe=False)
+        server.store.transact(lambda transaction, bare=bare: transaction.set_register(key, bare))  # type: ignore[misc]
+    for server in world.servers[2:]:
+        server.store.transact(lambda transaction: transaction.set_register(key, None))
+    found = world.run(survey(world.vault(), key.directory))
+    assert found.undecided == []
+    assert world.run(get(world))[1] == BODY
+
+
+def test_nodes_that_are_away_leave_a_gap() -> None:
+    world = World(8)
+    world.run(put(world, BODY))
+    flush(world)
+    vault = empty(world, 1)
+    world.servers[2].up = False
+    known, told = world.run(directories_of(vault))
+    surveys = [world.run(survey(vault, directory)) for directory in sorted(known)]
+    assert gap(vault, told, surveys)
+    world.servers[2].up = True
+    known, told = world.run(directories_of(vault))
+    surveys = [world.run(survey(vault, directory)) for directory in sorted(known)]
+    assert gap(vault, told, surveys) == ""
+
+
+def test_a_node_that_lost_state_again_does_not_count() -> None:
+    world = World(9)
+    vault = empty(world, 1)
+    joined, answers = world.run(end_join(vault, {world.servers[1].node_id: 1_000}))
+    assert joined == frozenset()
+    assert isinstance(answers.errors[world.servers[1].node_id], ConflictError)
+    joined, _ = world.run(end_join(vault, {world.servers[1].node_id: 1}))
+    assert joined == {world.servers[1].node_id}
