@@ -495,9 +495,10 @@ class VaultStore(Protocol):
     def verify(self, key: ShareKey) -> None:
         """Re-read a share from disk. Raises: CorruptShareError, NotFoundError."""
 
-    def check(self) -> None:
+    def check(self, stopped: Callable[[], bool]) -> bool:
         """Compare all rows with each other, which takes long; shares are not read.
 
+        False: ``stopped``, asked now and then, said so before the end.
         Raises: StoreError: they are damaged; the vault is read-only from now on.
         """
 

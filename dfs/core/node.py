@@ -172,30 +172,20 @@ class VaultNode(VaultLife):
             if register.value_digest(item.value, item.claim_set) != item.digest:
                 raise RemoteProtocolError("an ACCEPT whose digest does not fit its value")
 
-        room_size = self.store.free_size
-
         def work(transaction: Transaction) -> list[AcceptResult]:
             life.raise_ceiling(transaction, (item.ballot for item in accepts))
-            return [
-                self._accept(transaction, item) if _fits(item, room_size) else AcceptResult(messages.FULL)
-                for item in accepts
-            ]
+            return [self._accept(transaction, item) for item in accepts]
 
         return Answer(messages.AcceptReply(tuple(self.commit.run(work))))
 
     def _accept(self, transaction: Transaction, item: AcceptItem) -> AcceptResult:
         state = self._row_state(transaction, item.key)
-        if state.corrupt:  # what it promised is not known
-            return AcceptResult(messages.DAMAGED)
-        ballot = register.obstacle(state.row, transaction.floor(item.key.directory), item.ballot)
-        if ballot:
-            return AcceptResult(messages.REFUSED, ballot)
-        if state.row is not None and state.row.accepted == item.ballot and state.row.digest != item.digest:
-            return AcceptResult(messages.CONTRADICTED)
+        refusal = self._refusal(state, transaction.floor(item.key.directory), item)
+        if refusal is not None:
+            return refusal
         claims = self._claims_of(transaction, item.claim_set, item.claims)
         if item.claim_set and not claims:
             return AcceptResult(messages.UNCLAIMED)
-        self._check_room(state.row, item.value)
         owner = self._own(claims)
         absent = transaction.missing(list(owner))
         if absent and not item.lenient:
@@ -210,15 +200,30 @@ class VaultNode(VaultLife):
             transaction.owe(item.key, item.ballot, absent)
         return AcceptResult(messages.OWING if absent else messages.ACCEPTED)
 
-    def _check_room(self, row: RegisterRow | None, value: bytes) -> None:
+    def _refusal(self, state: RowState, floor: Ballot, item: AcceptItem) -> AcceptResult | None:
+        """Return what keeps a register from accepting a value, whatever it claims."""
+        if state.corrupt:  # what it promised is not known
+            return AcceptResult(messages.DAMAGED)
+        ballot = register.obstacle(state.row, floor, item.ballot)
+        if ballot:
+            return AcceptResult(messages.REFUSED, ballot)
+        return self._objection(state.row, item)
+
+    def _objection(self, row: RegisterRow | None, item: AcceptItem | ReplayItem) -> AcceptResult | None:
+        """Return what speaks against a value under any ballot."""
+        if row is not None and row.accepted == item.ballot and row.digest != item.digest:
+            return AcceptResult(messages.CONTRADICTED)
+        return None if self._has_room(row, item) else AcceptResult(messages.FULL)
+
+    def _has_room(self, row: RegisterRow | None, item: AcceptItem | ReplayItem) -> bool:
         """Leave what is kept free of a full disk to tombstones, and to values no larger than the one before.
 
         Small files lie in their entries: without this they would use it up, and nothing could be removed.
         """
+        if item.value[:1] == bytes((EntryKind.TOMBSTONE,)):
+            return True
         size_before = len(row.value) if row is not None else 0
-        grows = len(value) > size_before and value[:1] != bytes((EntryKind.TOMBSTONE,))
-        if grows and self.store.free_size <= 0:
-            raise DiskFullError("the disk of this node is full")
+        return len(item.value) <= size_before or self.store.free_size >= len(item.value) + len(item.claims)
 
     def _claims_of(self, view: View, claim_set: bytes, encoded: bytes) -> Sequence[Claim]:
         """Return the claims of a value, from the message or staged; none when parts are missing."""
@@ -264,12 +269,12 @@ class VaultNode(VaultLife):
         return True
 
     def forget(self, request: messages.Forget, _bulk: memoryview) -> Answer:
-        """Drop tombstones that every node holds, leaving a floor."""
+        """Drop tombstones that every node holds, and promises without a value, leaving a floor."""
 
         def work(transaction: Transaction) -> None:
             for item in request.items:
                 row = self._row_state(transaction, item.key).row
-                if row is not None and row.accepted == row.promised == item.ballot and _is_tombstone(row):
+                if row is not None and row.promised == item.ballot and _is_forgettable(row):
                     transaction.set_register(item.key, None)
                     transaction.unclaim(item.key, item.ballot)
                     transaction.set_floor(item.key.directory, item.ballot)
@@ -286,14 +291,10 @@ class VaultNode(VaultLife):
             raise RemoteProtocolError("a REPLAY whose count does not fit its rows")
         for item in replays:
             life.check_replay(item)
-        room_size = self.store.free_size
 
         def work(transaction: Transaction) -> list[AcceptResult]:
             life.raise_ceiling(transaction, (max(item.promised, item.ballot) for item in replays))
-            return [
-                self._replay(transaction, item) if _fits(item, room_size) else AcceptResult(messages.FULL)
-                for item in replays
-            ]
+            return [self._replay(transaction, item) for item in replays]
 
         self.collectable = True
         return Answer(messages.AcceptReply(tuple(self.commit.run(work))))
@@ -303,8 +304,9 @@ class VaultNode(VaultLife):
         row, floor = state.row, transaction.floor(item.key.directory)
         if row is None and not state.corrupt and (item.ballot or item.promised) <= floor:
             return AcceptResult(messages.REFUSED, floor)
-        if row is not None and row.accepted == item.ballot and row.digest != item.digest:
-            return AcceptResult(messages.CONTRADICTED)
+        objection = self._objection(row, item)
+        if objection is not None:
+            return objection
         claims = self._claims_of(transaction, item.claim_set, item.claims)
         if item.claim_set and not claims:
             return AcceptResult(messages.UNCLAIMED)
@@ -485,9 +487,12 @@ class VaultNode(VaultLife):
         self._renewed = True
         return more
 
-    def scrub(self, count_max: int = SCRUB_COUNT) -> scrubbing.Step:
+    def scrub(
+        self, count_max: int = SCRUB_COUNT, stopped: Callable[[], bool] = lambda: False
+    ) -> scrubbing.Step:
         """Read the next of what is kept again, note what is bad, and say how it went."""
-        return scrubbing.scrub(self.store, count_max, self._own, self.env.wall_s(), self.commit.run)
+        run, wall_s = self.commit.run, self.env.wall_s()
+        return scrubbing.scrub(self.store, count_max, self._own, wall_s, run, stopped)
 
     def scrubbed_s(self) -> int:
         """Return when the last scrub ended, in seconds since 1970; 0 = never."""
@@ -498,13 +503,10 @@ def _without_value(state: RowState) -> RowState:
     return state if state.row is None else evolve(state, row=evolve(state.row, value=b""))
 
 
-def _is_tombstone(row: RegisterRow) -> bool:
-    return row.confirmed != b"" and row.value[:1] == bytes((EntryKind.TOMBSTONE,))
-
-
-def _fits(item: AcceptItem | ReplayItem, room_size: int) -> bool:
-    """Return whether there is room for a value; the reserve is for tombstones, which give room back."""
-    return item.value[:1] == bytes((EntryKind.TOMBSTONE,)) or len(item.value) + len(item.claims) <= room_size
+def _is_forgettable(row: RegisterRow) -> bool:
+    """Return whether a floor at what was promised can take the place of a row."""
+    chosen = row.accepted == row.promised and row.confirmed != b""
+    return row.accepted == NO_BALLOT or (chosen and register.is_tombstone(row))
 
 
 _ANSWERS: dict[type[messages.Request], Callable[..., Answer]] = {

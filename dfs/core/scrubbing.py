@@ -51,6 +51,7 @@ def scrub(
     own_shares: OwnShares,
     wall_s: float,
     commit: Callable[[Callable[[Transaction], None]], None],
+    stopped: Callable[[], bool],
 ) -> Step:
     """Read the next rows or shares, ``count_max`` at most, and note what is bad.
 
@@ -58,6 +59,7 @@ def scrub(
         own_shares: which shares of given claims this node should hold.
         wall_s: seconds since 1970, kept as the end of a scrub.
         commit: makes a change durable.
+        stopped: whether to end early; asked in the one step that takes long.
 
     Raises:
         StoreError: the rows themselves are damaged; the vault is read-only from now on.
@@ -74,8 +76,9 @@ def scrub(
         if not found.cursor:
             transaction.set_meta(META_SCRUBBED, max(0, int(wall_s)).to_bytes(8, "big"))
 
-    if not found.cursor:
-        store.check()  # before the end is noted: after a restart it is found again
+    # Before the end is noted: what is found is found again after a restart.
+    if not found.cursor and not store.check(stopped):
+        return Step(found.size)
     commit(work)
     return Step(found.size, found.findings, ended=not found.cursor)
 

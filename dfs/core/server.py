@@ -542,7 +542,7 @@ class Server:
         wait_s = 0.0
         while vault.store.read_only_reason is None and not self._stopping.wait(wait_s):
             try:
-                step = vault.scrub()
+                step = vault.scrub(stopped=self._stopping.is_set)
             except DfsError as error:
                 log.warning("a vault could not be scrubbed: %s", error)
                 return

@@ -425,9 +425,10 @@ class MemoryVault:
         if xxhash.xxh3_128_digest(body) != share.checksum:
             raise CorruptShareError(f"share {key.index} of stripe {key.stripe.hex()[:16]} fails its checksum")
 
-    def check(self) -> None:
+    def check(self, stopped: Callable[[], bool]) -> bool:
         """Nothing can be damaged here but a share."""
         self._check_open()
+        return not stopped()
 
     def damage(self, key: ShareKey, offset: int = 0) -> None:
         """Flip a bit of a stored share, as a failing disk would; only tests and the simulator call it."""

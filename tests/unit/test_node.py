@@ -311,6 +311,15 @@ def forget(bench: Bench, counter: int) -> None:
     bench.ask(messages.Forget(DIGEST, (PrepareItem(KEY, ballot(counter)),)))
 
 
+def test_a_promise_without_a_value_is_forgotten_into_the_floor(bench: Bench) -> None:
+    bench.prepare(4)
+    forget(bench, 3)
+    assert bench.read().row is not None
+    forget(bench, 4)
+    assert bench.read() == RowState(floor=ballot(4))
+    assert not bench.prepare(4).granted
+
+
 def test_a_forgotten_tombstone_leaves_a_floor(bench: Bench) -> None:
     bench.keep(mine(1))
     bench.accept(item(1, claims=[claim(1)]))

@@ -261,7 +261,9 @@ def full(tmp_path: Path) -> Iterator[Bench]:
         yield bench
 
 
-def test_on_a_full_disk_deletes_and_collection_work_and_nothing_else_is_written(full: Bench) -> None:
+def test_on_a_full_disk_deletes_and_collection_work_and_nothing_else_is_written(
+    full: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claims = [claim(1, size=890)]
     assert full.accept(item(1, b"\x01" + bytes(50), claims)).status == messages.FULL
     assert full.read().row is None
@@ -276,7 +278,9 @@ def test_on_a_full_disk_deletes_and_collection_work_and_nothing_else_is_written(
         full.ask(messages.Claims(bytes(32), 0), bulk_rows.encode_claim(claim(1)))
     with pytest.raises(DiskFullError):
         full.keep(mine(2), body=bytes(11))
-    assert full.accept(item(2, b"\x01v")).status == messages.ACCEPTED, "what fits is no problem"
+    assert full.accept(item(2, b"\x01" + bytes(9))).status == messages.ACCEPTED, "what fits is no problem"
+    monkeypatch.setattr(type(full.vault.store), "free_size", 0)
+    assert full.accept(item(2, b"\x01" + bytes(9))).status == messages.ACCEPTED, "nor what was there before"
     assert full.prepare(3).granted
     assert full.accept(item(3, b"\x03" + bytes(50))).status == messages.ACCEPTED
     assert full.confirm(3) == (True,)
@@ -284,4 +288,5 @@ def test_on_a_full_disk_deletes_and_collection_work_and_nothing_else_is_written(
     full.vault.tidy()
     full.env.now_s += limits.PIN_LEASE_S + 1
     full.vault.tidy()
+    monkeypatch.undo()
     full.keep(mine(2), body=bytes(500))

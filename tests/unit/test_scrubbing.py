@@ -200,6 +200,15 @@ def test_a_flipped_bit_of_a_name_is_found_wherever_the_name_stands(tmp_path: Pat
     assert count >= 4
 
 
+def test_a_scrub_that_is_stopped_ends_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dfs.plugins.volumes.rows.CHECK_STEP_COUNT", 1)
+    steps = [bench.vault.scrub(stopped=lambda: True) for _ in range(9)]
+    assert not any(step.ended for step in steps)
+    assert bench.vault.scrubbed_s() == 0
+    assert bench.vault.scrub().ended
+    assert bench.vault.scrubbed_s() == WALL_S
+
+
 def test_an_empty_vault_is_scrubbed_too(store: Store) -> None:
     bench = bench_of(store)
     assert len(scrub(bench)) == 2

@@ -3,6 +3,7 @@
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,8 +98,8 @@ class Watched:
         self.ended = threading.Semaphore(0)
         original = VaultNode.scrub
 
-        def scrub(vault: VaultNode) -> Step:
-            step = original(vault)
+        def scrub(vault: VaultNode, **options: Any) -> Step:
+            step = original(vault, **options)
             if step.ended:
                 self.ended.release()
             return step
@@ -166,7 +167,7 @@ def test_what_cannot_be_opened_is_told_once_and_the_others_are_scrubbed(
 def test_a_scrub_that_fails_ends_nothing_else(
     tcp_house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(vault: VaultNode) -> Step:
+    def fail(vault: VaultNode, **_: Any) -> Step:
         raise BusyError("not now")
 
     monkeypatch.setattr(VaultNode, "scrub", fail)

@@ -25,7 +25,7 @@ from dfs.core.api import (
     VaultStore,
 )
 from dfs.plugins import volumes
-from dfs.plugins.volumes import files as volume_files, vault as vault_module
+from dfs.plugins.volumes import files as volume_files, rows, vault as vault_module
 from dfs.testing.stores import FaultyFiles, ballot, body_of, claim, read, register_key, share_key, stage
 from tests.unit.volumes_kit import (
     HEADER_SIZE,
@@ -355,10 +355,20 @@ def test_a_vault_without_its_size_is_refused(vault: VaultStore, reopen: Callable
     assert "dfs repair" in caught.value.next_step
 
 
+def test_a_check_can_be_stopped(vault: VaultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "CHECK_STEP_COUNT", 10)
+    for number in range(20):
+        put(vault, number, size=10)
+    asked = iter([False, True])
+    assert not vault.check(lambda: next(asked, True))
+    assert vault.check(lambda: False)
+    assert vault.read_only_reason is None
+
+
 def test_tables_that_contradict_each_other_end_writing(
     vault: VaultStore, reopen: Callable[..., VaultStore]
 ) -> None:
-    vault.check()
+    assert vault.check(lambda: False)
     put(vault, 1, size=10)
 
     def rot(alice: Path) -> None:
@@ -368,7 +378,7 @@ def test_tables_that_contradict_each_other_end_writing(
 
     again = reopen(prepare=rot)
     with pytest.raises(StoreError, match="is damaged"):
-        again.check()
+        again.check(lambda: False)
     assert again.read_only_reason is not None
     with pytest.raises(StoreError, match="read-only"):
         again.transact(lambda transaction: transaction.usage())

@@ -7,7 +7,7 @@ pin is noted in `suspects`, so that `collect` never walks all shares.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from attrs import define, field, frozen
@@ -31,6 +31,7 @@ from dfs.core.api import (
 from .packing import pack_claim, pack_claims, register_digest, unpack_claim, unpack_claims
 
 SCHEMA_VERSION: Final = 1
+CHECK_STEP_COUNT: Final = 100_000  # steps of SQLite between two looks whether a check is to stop
 
 # Small shares lie in `shares` itself, in the order they came; larger ones in a volume, then body is NULL.
 SCHEMA: Final = """
@@ -302,9 +303,20 @@ class Rows:
         found = self._connection.execute("SELECT value FROM own WHERE name = ?", (name,)).fetchone()
         return found[0] if found else None
 
-    def check(self) -> str:
-        """Return "ok", or what is wrong with the tables: each row is in its indexes and vice versa."""
-        return str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    def check(self, stopped: Callable[[], bool]) -> str | None:
+        """Return "ok", or what is wrong with the tables: each row is in its indexes and vice versa.
+
+        None: ``stopped``, which is asked now and then, said so before the end.
+        """
+        self._connection.set_progress_handler(stopped, CHECK_STEP_COUNT)
+        try:
+            return str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        except sqlite3.OperationalError as problem:
+            if problem.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            return None
+        finally:
+            self._connection.set_progress_handler(None, 0)
 
     def volumes(self) -> Sequence[VolumeRows]:
         """Return what the rows say of each volume."""

@@ -354,13 +354,16 @@ class VolumesVault:
         finally:
             share.close()
 
-    def check(self) -> None:
+    def check(self, stopped: Callable[[], bool]) -> bool:
         """Compare all tables with their indexes and each other."""
-        verdict = self._view(lambda rows: rows.check())
+        verdict = self._view(lambda rows: rows.check(stopped))
+        if verdict is None:
+            return False
         if verdict != "ok":
             reason = self._damaged(verdict)
             self._fail(reason.what)
             raise reason
+        return True
 
     # --- Closing --------------------------------------------------------------------------------------------
 
