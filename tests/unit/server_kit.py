@@ -21,7 +21,7 @@ from dfs.core.auth import sign_login
 from dfs.core.env import RealEnv, RealFiles
 from dfs.core.errors import UnreachableError
 from dfs.core.identity import ensure_certificate
-from dfs.core.interface import Buffer, Store, StoreOptions, Stream, Transport, TransportOptions
+from dfs.core.interface import Buffer, Files, Store, StoreOptions, Stream, Transport, TransportOptions
 from dfs.core.keys import KEY_FILE, LoginKeys
 from dfs.core.messages import ShareHead
 from dfs.core.roster import encode_roster, roster_digest
@@ -111,7 +111,14 @@ class Client:
 class House:
     """A running server and the ways to it."""
 
-    def __init__(self, tmp_path: Path, transport: Transport, *, connection_count_max: int = 300) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        transport: Transport,
+        *,
+        connection_count_max: int = 300,
+        files: Files | None = None,
+    ) -> None:
         self.transport = transport
         self.env = RealEnv()
         self.users = tmp_path / "users"
@@ -120,7 +127,7 @@ class House:
         self.store: Store = volumes.make(
             StoreOptions(
                 directory=str(tmp_path / "node"),
-                files=RealFiles(),
+                files=files or RealFiles(),
                 env=RealEnv(),
                 inline_size_max=limits.SHARE_INLINE_SIZE_MAX,
                 reserve_size=0,

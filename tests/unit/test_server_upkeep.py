@@ -1,5 +1,6 @@
 """What a running server does beside serving: it scrubs, and an empty one takes over another's id."""
 
+import errno
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -8,12 +9,21 @@ from typing import Any
 import pytest
 
 from dfs.core import messages, server
-from dfs.core.errors import BusyError, ConflictError, LoginError, NotFoundError, RemoteProtocolError
+from dfs.core.env import RealFiles
+from dfs.core.errors import (
+    BusyError,
+    ConflictError,
+    LoginError,
+    NotFoundError,
+    RemoteProtocolError,
+    StoreError,
+)
 from dfs.core.identity import ensure_node_id, set_node_id
 from dfs.core.node import VaultNode
 from dfs.core.roster import encode_roster, roster_digest
 from dfs.core.scrubbing import Step
 from dfs.core.types import Node, NodeId, Roster, VaultState
+from dfs.testing.stores import FaultyFiles
 from tests.unit.server_kit import (
     INES,
     NODE_ID,
@@ -70,6 +80,41 @@ def test_a_node_that_keeps_something_stays_who_it_is(tcp_house: House, tmp_path:
         tom.ask(messages.Adopt(OTHER, 7))
     assert identity(tcp_house, tmp_path) == (NODE_ID, 3)
     ines.keep(share_key(2), b"more")
+
+
+# --- A disk that fails ---
+
+
+def test_after_a_failed_sync_a_vault_is_read_only_until_the_node_is_started_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = bytes(100_000)  # too large for the database
+    files = FaultyFiles(RealFiles())
+    with closing(House(tmp_path, plain(tmp_path), files=files)) as house:
+        client = house.logged_in()
+        client.make_vault()
+        client.keep(share_key(1), body)
+        files.fail("sync", errno.EIO)
+        with pytest.raises(StoreError, match="cannot be synced"):
+            client.keep(share_key(2), body)
+        sync_count = len(files.told("sync"))
+        for number, refused in ((3, body), (4, b"small")):
+            with pytest.raises(StoreError, match="read-only"):
+                client.keep(share_key(number), refused)
+        status = client.ask(messages.Status())[0]
+        assert "cannot be synced" in status.read_only
+        reply, bulk = client.ask(messages.Fetch((share_key(1), share_key(2))))
+        assert [result.status for result in reply.results] == [messages.FOUND, messages.ABSENT]
+        assert bulk == body
+        assert house.connect().log_in("ines", INES).state is VaultState.READ_ONLY
+        assert house.logged_in("tom", TOM).ask(messages.Status())[0].read_only == ""
+    assert "a vault is read-only from now on" in caplog.text
+    assert len(files.told("sync")) == sync_count, "a failed sync is not tried again"
+    with closing(House(tmp_path, plain(tmp_path))) as house:
+        client = house.connect()
+        assert client.log_in("ines", INES).state is VaultState.ACTIVE
+        assert client.ask(messages.Verify((share_key(1),)))[0].statuses == (messages.FOUND,)
+        client.keep(share_key(2), body)
 
 
 # --- Healers over a real connection ---
