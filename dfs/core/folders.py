@@ -8,7 +8,7 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypedDict
 
-from attrs import field
+from attrs import evolve, field
 
 from dfs.core import limits
 from dfs.core.consensus import (
@@ -24,7 +24,7 @@ from dfs.core.keys import directory_id, register_key
 from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Stages, name_stripe, place_stripe, stripe_size
 from dfs.core.quorum import share_threshold, survives
-from dfs.core.reading import Found, decide, found_in, list_page, read_registers
+from dfs.core.reading import Found, Page, decide, found_in, list_page, read_registers
 from dfs.core.records import frozen
 from dfs.core.register import Verdict, counter_of, jumps
 from dfs.core.transfer import Group, Vault
@@ -182,11 +182,20 @@ class Listed:
 
 
 def list_folder(vault: Vault, path: str) -> Operation[list[Listed]]:
-    """Return the entries of a folder, sorted by name as UTF-8.
+    """Return the entries of a folder, sorted by name as UTF-8; all are stale if fewer than R nodes answer.
 
     Raises:
-        QuorumError: no node answers. NotFoundError: there is no such folder. ConflictError: it is a file.
+        QuorumError: no node answers, or too few to say that the folder is empty. NotFoundError: there is no
+            such folder. ConflictError: it is a file.
     """
+    listed, sure = yield from _list(vault, path)
+    if not listed and not sure:
+        raise QuorumError(f"cannot say what {printable(path)}/ holds: too few nodes answer")
+    return listed
+
+
+def _list(vault: Vault, path: str) -> Operation[tuple[list[Listed], bool]]:
+    """Return the entries of a folder, and whether enough nodes answered to say that there are no others."""
     if path:
         key = register_key(vault.keys, path)
         marker = (yield from read_registers(vault, [key]))[key]
@@ -196,19 +205,27 @@ def list_folder(vault: Vault, path: str) -> Operation[list[Listed]]:
             raise ConflictError(f"{printable(path)} is a file, not a folder")
     directory = directory_id(vault.keys, path)
     group = vault.group(directory)
-    found = yield from _registers_of(vault, group, directory)
-    listed = [_listed(vault, group, item, item.entry) for item in found if item.entry is not None]
-    return sorted(listed, key=lambda item: item.entry.path.encode())
+    found, sure = yield from _registers_of(vault, group, directory)
+    listed = [
+        evolve(_listed(vault, group, item, item.entry), stale=item.stale or not sure)
+        for item in found
+        if item.entry is not None
+    ]
+    return sorted(listed, key=lambda item: item.entry.path.encode()), sure
 
 
-def _registers_of(vault: Vault, group: Group, directory: DirectoryId) -> Operation[list[Found]]:
+def _registers_of(vault: Vault, group: Group, directory: DirectoryId) -> Operation[tuple[list[Found], bool]]:
+    """Return all registers of a directory, and whether at least R nodes spoke about each part of it."""
     found: list[Found] = []
+    sure = True
     after = b""
     more = True
     while more:
-        page, after, more = yield from _page(vault, group, directory, after)
-        found.extend(page)
-    return found
+        page = yield from list_page(vault, group, directory, after)
+        found.extend((yield from _found(vault, group, directory, page)))
+        sure = sure and len(vault.counted.intersection(page.floors)) >= group.quorum.read
+        after, more = page.after, page.more
+    return found, sure
 
 
 def stat(vault: Vault, path: str) -> Operation[Listed]:
@@ -227,11 +244,8 @@ def stat(vault: Vault, path: str) -> Operation[Listed]:
     return _listed(vault, vault.group(key.directory), found, found.entry)
 
 
-def _page(
-    vault: Vault, group: Group, directory: DirectoryId, after: bytes
-) -> Operation[tuple[list[Found], bytes, bool]]:
-    """Return the registers of the next page, where it ends and whether there may be more."""
-    page = yield from list_page(vault, group, directory, after)
+def _found(vault: Vault, group: Group, directory: DirectoryId, page: Page) -> Operation[list[Found]]:
+    """Return the registers of a page, those completed that are half-written."""
     found: list[Found] = []
     unread: list[RegisterKey] = []
     for name, states in page.rows.items():
@@ -243,7 +257,7 @@ def _page(
             found.append(found_in(vault, key, reading, states))
     if unread:
         found.extend((yield from read_registers(vault, unread, wait_all=True)).values())
-    return found, page.after, page.more
+    return found
 
 
 def _listed(vault: Vault, group: Group, found: Found, entry: Entry) -> Listed:
@@ -257,7 +271,7 @@ def _listed(vault: Vault, group: Group, found: Found, entry: Entry) -> Listed:
         stale=found.stale,
         holders=whole,
         members=frozenset(group.nodes),
-        **_standing(vault, group, entry, whole),
+        **standing(vault, group, entry, whole),
     )
 
 
@@ -267,7 +281,7 @@ class _Standing(TypedDict):
     stored_size: int
 
 
-def _standing(vault: Vault, group: Group, entry: Entry, whole: Collection[NodeId]) -> _Standing:
+def standing(vault: Vault, group: Group, entry: Entry, whole: Collection[NodeId]) -> _Standing:
     """Return what the nodes that hold all they should mean for an entry."""
     if entry.manifest is None:
         spare = len(vault.counted.intersection(whole)) - (group.quorum.total - group.quorum.write + 1)
@@ -310,11 +324,16 @@ def _shares_standing(
 def walk(vault: Vault, path: str) -> Operation[list[Listed]]:
     """Return everything below a folder, folders before what is in them."""
     listed = yield from list_folder(vault, path)
+    return (yield from _with_below(vault, listed))
+
+
+def _with_below(vault: Vault, listed: Sequence[Listed]) -> Operation[list[Listed]]:
     below: list[Listed] = []
     for item in listed:
         below.append(item)
         if item.entry.kind is EntryKind.FOLDER:
-            below.extend((yield from walk(vault, item.entry.path)))
+            inside, _ = yield from _list(vault, item.entry.path)
+            below.extend((yield from _with_below(vault, inside)))
     return below
 
 
@@ -373,11 +392,17 @@ def remove_folder(vault: Vault, path: str) -> Operation[list[str]]:
     folders = [item.entry.path for item in below if item.entry.kind is EntryKind.FOLDER]
     for folder in sorted([*folders, *([path] if path else [])], key=lambda folder: -folder.count("/")):
         removed.extend((yield from _removed(vault, [folder], EntryKind.FOLDER)))
-        if (yield from _still_there(vault, folder)):
+        directory = directory_id(vault.keys, folder)
+        found, sure = yield from _registers_of(vault, vault.group(directory), directory)
+        there = any(item.entry is not None for item in found)
+        if there or not sure:
             restored = yield from ensure_folders(vault, [folder])
             if folder in restored.errors:
                 raise restored.errors[folder]
+        if there:
             raise ConflictError(f"{printable(folder)}/ got a new entry while it was removed; it is kept")
+        if not sure:
+            raise QuorumError(f"cannot say whether {printable(folder)}/ is empty: too few nodes answer")
     return removed
 
 
@@ -387,9 +412,3 @@ def _removed(vault: Vault, paths: Sequence[str], kind: EntryKind) -> Operation[l
         if isinstance(outcome, DfsError) and not isinstance(outcome, NotFoundError):
             raise outcome
     return list(outcomes)
-
-
-def _still_there(vault: Vault, folder: str) -> Operation[bool]:
-    directory = directory_id(vault.keys, folder)
-    found = yield from _registers_of(vault, vault.group(directory), directory)
-    return any(item.entry is not None for item in found)

@@ -123,6 +123,35 @@ def test_what_remains_is_listed_as_healthy_as_it_is(
     assert (found.health, found.node_count) == (health, 4 - len(away))
 
 
+def test_what_too_few_nodes_do_not_know_is_not_called_absent(world: World) -> None:
+    """Seed 30278 of the simulator: one of three nodes listed a folder without a file it had missed."""
+    down(world, 3)
+    world.run(put(world, b"one", "box/letter"))
+    mkdir(world, "box/lid")
+    down(world, 0, 1, 2)
+    with pytest.raises(QuorumError, match="cannot say what box/ holds: too few nodes answer"):
+        world.run(list_folder(world.vault(), "box"))
+    down(world, 3)
+    world.run(make_folder(world.vault(), "box/box"))
+    down(world, 1, 2)
+    assert [(item.entry.path, item.stale) for item in world.run(walk(world.vault(), "box"))] == [
+        ("box/box", True),
+        ("box/letter", True),
+        ("box/lid", True),
+    ]
+
+
+def test_a_folder_is_not_called_removed_when_too_few_nodes_say_it_is_empty(world: World) -> None:
+    mkdir(world, "box")
+    running = world.start(remove_folder(world.vault(), "box"))
+    while not any(isinstance(request, messages.Forget) for request in world.servers[3].requests):
+        world.tick()
+    down(world, 0, 1)
+    world.settle([running])
+    down(world)
+    assert isinstance(running.error, QuorumError)
+
+
 def test_the_root_is_always_there(world: World) -> None:
     assert world.run(stat(world.vault(), "")).entry.kind is EntryKind.FOLDER
 
