@@ -94,13 +94,14 @@ def master_keys() -> VaultKeys:
 @define(eq=False)
 class Network:
     """What lies between clients and nodes. ``deaf``, ``mute``: (client, node) pairs whose requests, replies
-    get lost. ``cut_off``: kinds of loss that show at once as a broken connection.
+    get lost. ``dawdling``: how often a client takes shares so slowly that they stay open for a while.
     """
 
     world: World
     loss: float
     doubling: float
     tardiness: float
+    dawdling: float = 0.2
     deaf: set[tuple[int, int]] = field(factory=set)
     mute: set[tuple[int, int]] = field(factory=set)
 
@@ -118,7 +119,7 @@ class Network:
 
     def calm(self) -> None:
         """Lose nothing any more."""
-        self.loss = self.doubling = self.tardiness = 0.0
+        self.loss = self.doubling = self.tardiness = self.dawdling = 0.0
         self.deaf.clear()
         self.mute.clear()
 
@@ -402,7 +403,7 @@ class Message:
 
     def arrive(self) -> None:
         """Be answered, once the node is not frozen."""
-        node, world = self.route.node, self.world
+        node, world, client = self.route.node, self.world, self.client
         if not node.up:
             if not node.silent:
                 self.refuse("refused")
@@ -421,7 +422,7 @@ class Message:
             self.refuse("closed the connection")
             return
         except RemoteProtocolError as error:
-            world.violate(f"{node.name} calls a request of {self.client.name} broken: {error.what}")
+            world.violate(f"{node.name} calls a request of {client.name} broken: {error.what}")
             return
         world.reached[type(self.send.request).__name__] += 1
         boot = node.boot
@@ -429,7 +430,7 @@ class Message:
         def leave() -> None:
             self.leave(node, boot, head, answer)
 
-        if answer.shares and world.draw.random() < 0.2:  # a slow peer: shares stay open for a while
+        if answer.shares and world.draw.random() < client.network.dawdling:
             world.later(world.draw.random(), leave)
         else:
             leave()

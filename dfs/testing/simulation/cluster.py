@@ -71,6 +71,8 @@ class Cluster:
     def __attrs_post_init__(self) -> None:
         world, plan = self.world, self.world.plan
         self.network = Network(world, plan.loss or 0.0, plan.doubling or 0.0, plan.tardiness or 0.0)
+        if not plan.faults:
+            self.network.dawdling = 0.0
         self.witness = Witness(world)
         self.nodes = make_nodes(world)
 

@@ -236,7 +236,7 @@ class Troubles:
         """A node is put back to an earlier copy of its disk, which is taken first."""
         tolerance = roster_of(self.world.plan.node_count or 1).tolerance
         copies = self.copies
-        if len(copies) < 3:
+        if not copies or (len(copies) < 3 and self.world.draw.random() < 0.5):
             node = copies[0][0] if copies else self.victim(register=True)
             if node is not None and tolerance > 0 and node.up:
                 copies.append((node, node.image()))

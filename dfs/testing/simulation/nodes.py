@@ -46,6 +46,7 @@ def owner_keys() -> LoginKeys:
     return login_keys(b"i" * 32)
 
 
+@cache
 def node_id_of(index: int) -> NodeId:
     """The id of a node."""
     return NodeId(blake3(b"node %d" % index).digest(limits.NODE_ID_SIZE))
@@ -158,6 +159,7 @@ class SimNode:
     damaged: bool = False  # durable bytes of it were destroyed
     fallen: Callable[["SimNode"], None] = lambda _node: None  # told when it went down by itself
     _nested: bool = False
+    _conversation: Conversation | None = None
 
     @property
     def node_id(self) -> NodeId:
@@ -227,7 +229,7 @@ class SimNode:
         if not self.up:
             return
         self.up = self.frozen = False
-        self.vault = self.commits = None
+        self.vault = self.commits = self._conversation = None
         self.backlog.clear()
         self.disk.crash()
         self.world.note(lambda: f"{self.name} is down", b"down", bytes((self.index,)))
@@ -303,7 +305,7 @@ class SimNode:
         return more
 
     def scrub(self, count_max: int) -> bool:
-        """Read the next of what is kept again, as the server does all the time; returns whether all is read."""
+        """Read the next of what is kept again, as the server always does; returns whether all is read."""
         ended = True
 
         def look(vault: VaultNode) -> None:
@@ -323,7 +325,15 @@ class SimNode:
             self.guarded(lambda _vault: commits.run(lambda _transaction: None))
 
     def converse(self) -> Conversation:
-        """Return the node's end of a connection that has greeted and logged in, frame by frame."""
+        """Return the node's end of a connection that has greeted and logged in, frame by frame.
+
+        One is as good as another, so all clients of this boot share it: signatures take their time.
+        """
+        if self._conversation is None:
+            self._conversation = self._logged_in()
+        return self._conversation
+
+    def _logged_in(self) -> Conversation:
         clock = self.clock
         assert clock is not None
         conversation = Conversation(House(self), clock, b"")

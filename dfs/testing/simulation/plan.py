@@ -36,6 +36,8 @@ FAULTS: Final = (
     "skew",
 )
 
+RARITY: Final = {"rot": 3.0, "rollback": 3.0}  # these often find nothing to do
+
 
 @frozen(kw_only=True)
 class Plan:
@@ -80,7 +82,7 @@ class Plan:
             "path_count": draw.choice([1, 1, 2, 3, 5]),
             "store": "memory" if draw.random() < 0.15 else "volumes",
             "weights": {wish: weight * draw.choice([0.0, 1.0, 1.0, 3.0]) for wish, weight in WISHES.items()},
-            "faults": {kind: draw.choice([1.0, 1.0, 3.0]) for kind in kinds},
+            "faults": {kind: draw.choice([1.0, 1.0, 3.0]) * RARITY.get(kind, 1.0) for kind in kinds},
             "calm_steps": draw.choice([30.0, 100.0, 300.0]),
             "loss": draw.choice([0.0, 0.0, 0.02, 0.1]),
             "doubling": draw.choice([0.0, 0.0, 0.05]),

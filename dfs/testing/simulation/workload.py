@@ -329,6 +329,8 @@ class Users:
         weights: Mapping[str, float] = plan.weights or {}
         (kind,) = draw.choices(list(weights), list(weights.values()))
         path = draw.choice(self.histories.paths)
+        if kind in {"get", "rm"} and path not in self.histories.latest and draw.random() < 0.7:
+            kind = "put"  # there is little to learn of what was never there
         if kind in {"put", "absent", "version"}:
             return self._put_wish(kind, path)
         if kind in {"mkdir", "rmdir"}:
