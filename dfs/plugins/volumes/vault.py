@@ -44,6 +44,7 @@ VAULT_ID_SIZE: Final = 16
 READER_COUNT_MAX: Final = 8  # idle read connections kept
 PAGE_SIZE: Final = 4096  # of SQLite, to guess how long the write-ahead log got
 LOG_SIZE_MAX: Final = 8 << 20  # then its pages are folded into the database
+VACUUM_COUNT: Final = 256  # free pages given back to a full disk after a transaction
 VERIFY_SIZE: Final = 1 << 20  # a share is re-read in pieces of this
 RESERVE_SIZE_MIN: Final = 64 << 20
 RESERVE_RATIO: Final = 0.02
@@ -105,6 +106,7 @@ class VolumesVault:
     def _prepare(self) -> bytes:
         """Set the connection up, make the tables of a new vault, and return the vault id."""
         for pragma in (
+            "auto_vacuum = INCREMENTAL",  # of a new vault; counts only before anything is written
             "journal_mode = WAL",
             "synchronous = FULL",
             "wal_autocheckpoint = 0",
@@ -253,9 +255,15 @@ class VolumesVault:
             self._log_size += (
                 self._writer.total_changes - changes_before
             ) * PAGE_SIZE + transaction.written_size
-            if self._log_size >= LOG_SIZE_MAX:
+            if self._log_size >= LOG_SIZE_MAX or self._is_short():
                 self._fold_log()
             return result
+
+    def _is_short(self) -> bool:
+        """Whether the disk is so full that free pages of the database are better given back than kept."""
+        with contextlib.suppress(DfsError):  # a disk that cannot say it has made the vault read-only
+            return self.free_size < VACUUM_COUNT * PAGE_SIZE
+        return False
 
     def _sync(self, transaction: RowsTransaction) -> None:
         try:
@@ -280,6 +288,8 @@ class VolumesVault:
         """
         self._log_size = 0
         try:
+            if self._is_short():
+                self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_COUNT})").fetchall()
             self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.Error as problem:
             self._fault(problem)
