@@ -22,6 +22,7 @@ from tests.chaos.town import NODES, Resident, Town
 
 SHARE_COUNT_MAX: Final = 10_000
 PROBE: Final = "probe"
+STEP_COUNT: Final = 100_000  # more than anybody is busy with
 
 
 @frozen
@@ -69,6 +70,19 @@ DEEDS: Final[Mapping[str, Sequence[Step]]] = {
     ],
     "start": [Step("ls"), Step("get", "old/large"), Step("put", "started", 41, 12_000)],
 }
+
+
+def busy(seed: int, count: int) -> list[Step]:
+    """Return so many steps of a user who stores, overwrites and removes a dozen files."""
+    dice = random.Random(seed)
+    steps = []
+    for number in range(count):
+        path = f"room{dice.randrange(2)}/file{dice.randrange(6)}"
+        verb = dice.choices(["put", "rm", "tidy"], [8, 2, 1])[0]
+        size = dice.choice([200, 6_000, 30_000, 450_000, 600_000])
+        steps.append(Step(verb, path, 1000 * seed + number, size if verb == "put" else 0))
+    return steps
+
 
 Possible = dict[str, set[bytes | None]]
 

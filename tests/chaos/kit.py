@@ -38,6 +38,7 @@ def missing(facility: str) -> str:
         "strace": ["strace", "-qq", "-e", "trace=none", "true"],
         "namespaces": ["unshare", "--net", "nft", "list", "ruleset"],
         "loop": ["losetup", "--find"],
+        "xfs": ["mkfs.xfs", "-V"],
     }
     if os.name != "posix" or sys.platform != "linux":
         return "this is not Linux"
@@ -131,6 +132,45 @@ class Nursery:
         self.process.stdin.close()
         self.process.wait(10)
         self.process.stdout.close()
+
+
+# --- Disks --------------------------------------------------------------------------------------------------
+
+
+NO_WRITES_OF_ITS_OWN: Final = {"ext4": "data=ordered,commit=300"}
+
+
+@contextmanager
+def disk(kind: str, size: int, folder: Path) -> Iterator[Path]:
+    """Mount a new file system of so many bytes on a new folder ``folder``; tmpfs, or ext4 in a file."""
+    if kind == "tmpfs":
+        with mounted(folder, "-t", "tmpfs", "-o", f"size={size}", "tmpfs"):
+            yield folder
+        return
+    image = folder.with_suffix(".image")
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True, timeout=60)
+    try:
+        with mounted(folder, "-o", f"loop,{NO_WRITES_OF_ITS_OWN.get(kind, 'defaults')}", str(image)):
+            yield folder
+    finally:
+        image.unlink()
+
+
+@contextmanager
+def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
+    """Mount something on a new folder."""
+    folder.mkdir()
+    try:
+        subprocess.run(["mount", *arguments, str(folder)], check=True, timeout=60)
+        try:
+            yield folder
+        finally:
+            # Lazily: what a failed test has left open must not keep the mount.
+            subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=60)
+    finally:
+        folder.rmdir()
 
 
 # --- Results ------------------------------------------------------------------------------------------------

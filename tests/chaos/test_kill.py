@@ -11,7 +11,7 @@ from tests.chaos.kit import Nursery, needs, tally
 from tests.chaos.sweeps import Scene, crashed, kill_sweep
 
 WORK = sorted(set(DEEDS) - {"found", "start"})
-SHORT_STRIDE = 97
+SHORT_STRIDE = 151
 
 
 @needs("strace")

@@ -98,7 +98,7 @@ class Commits:
 class Resident:
     """One node: its folder, its store, what it has told."""
 
-    def __init__(self, number: int, folder: Path, env: Env) -> None:
+    def __init__(self, number: int, folder: Path, env: Env, reserve_size: int) -> None:
         self.number: Final = number
         self.up = True
         self.told: Callable[[int, messages.Request, memoryview, Answer], None] | None = None
@@ -107,7 +107,7 @@ class Resident:
             files=RealFiles(),
             env=env,
             inline_size_max=INLINE_SIZE_MAX,
-            reserve_size=0,
+            reserve_size=reserve_size,
             values={"volume_size": str(VOLUME_SIZE)},
         )
         self._house: Final = volumes.make(options)
@@ -153,15 +153,18 @@ class Sink:
 
 
 class Town:
-    """Four nodes below ``folder`` and one client. ``seed`` differs at every start, as entropy does."""
+    """Four nodes below ``folder`` and one client. ``seed`` differs at every start, as entropy does.
 
-    def __init__(self, folder: Path, seed: str) -> None:
+    ``reserve_size``: bytes of the disk each node keeps free for deletes.
+    """
+
+    def __init__(self, folder: Path, seed: str, reserve_size: int = 0) -> None:
         self.env: Final = Env(random.Random(seed))
         self.lost: dict[int, DfsError] = {}  # nodes that did not start, and why
         self.residents: dict[int, Resident] = {}
         for number in range(1, NODE_COUNT + 1):
             try:
-                self.residents[number] = Resident(number, folder, self.env)
+                self.residents[number] = Resident(number, folder, self.env, reserve_size)
             except DfsError as error:
                 self.lost[number] = error
         registry = make_registry(ClientConf())
@@ -203,7 +206,6 @@ class Town:
             names={node.node_id: f"DFS{index + 1}" for index, node in enumerate(NODES)},
             stages_of=self._plugins.stages,
             packer_of=self._plugins.packer,
-            code_of=self._plugins.code,
         )
 
     # --- What users do --------------------------------------------------------------------------------------
@@ -249,13 +251,13 @@ class Town:
 
     def tidy(self) -> None:
         """Let all leases end and every node that can collect its garbage."""
-        for step_s in (0.0, 2 * limits.PIN_LEASE_S):  # the first time after a start it renews all leases
-            self.env.now_s += step_s
+        for _ in range(2):  # the first after a start only renews the leases of before
             for resident in self.residents.values():
                 if resident.up and resident.store.read_only_reason is None:
                     resident.vault.collectable = True
                     while resident.vault.tidy():
                         pass
+            self.env.now_s += 2 * limits.PIN_LEASE_S
 
     def close(self) -> None:
         """Stop all nodes."""
