@@ -295,6 +295,25 @@ def test_rows_of_an_older_generation_are_corrupt(
     check(again, 0, 1, 2, 3)
 
 
+@pytest.mark.parametrize("rotten", [0, 9])
+def test_a_row_of_another_generation_costs_no_other_share(
+    vault: VaultStore, reopen: Callable[..., VaultStore], rotten: int
+) -> None:
+    put(vault, 0, 1, 2, 3)
+
+    def rot(alice: Path) -> None:
+        with sqlite3.connect(alice / "vault.db") as connection:
+            where = (rotten, share_key(1).stripe)
+            connection.execute("UPDATE shares SET generation = ? WHERE stripe = ?", where)
+        connection.close()
+
+    again = reopen(prepare=rot)
+    keys = [share_key(number) for number in range(4)]
+    assert again.view(lambda view: view.missing(keys)) == [share_key(1)]
+    put(again, 1)
+    check(again, 0, 1, 2, 3)
+
+
 def test_a_row_of_an_older_generation_takes_no_bytes_with_it(
     vault: VaultStore, reopen: Callable[..., VaultStore]
 ) -> None:

@@ -12,7 +12,7 @@ import errno
 import re
 import struct
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 from weakref import WeakSet
 
@@ -141,7 +141,9 @@ class Volumes:
         keeps its preallocation, the others are cut. ``ranges``: rows of a volume; all else in it can be given
         back. ``settled``: it was, but for the volume that is appended to.
         """
-        by_number = {row.volume: row for row in rows}
+        by_number: dict[int, dict[int, VolumeRows]] = {}
+        for row in rows:
+            by_number.setdefault(row.volume, {})[row.generation] = row
         found = {
             int(match[1], 16)
             for match in map(NAME_PATTERN.fullmatch, self._files.names(self._folder))
@@ -150,10 +152,10 @@ class Volumes:
         damages = [Damage(number, -1, 0) for number in by_number if number not in found]
         short = set()
         for number in sorted(found):
-            volume = self._take_over(number, by_number.get(number))
+            volume = self._take_over(number, by_number.get(number, {}))
             if volume is None and number in by_number:
                 damages.append(Damage(number, -1, 0))
-            elif volume is not None and volume.end > volume.allocated:
+            elif volume is not None and (volume.end > volume.allocated or len(by_number[number]) > 1):
                 damages.append(Damage(number, volume.generation, volume.allocated))
                 short.add(number)
         self._number_next = max(found | set(by_number), default=-1) + 1
@@ -176,7 +178,7 @@ class Volumes:
         with self.lock:
             return not any(volume.dead for volume in self._volumes.values() if volume is not self._active)
 
-    def _take_over(self, number: int, rows: VolumeRows | None) -> Volume | None:
+    def _take_over(self, number: int, by_generation: Mapping[int, VolumeRows]) -> Volume | None:
         """Return the volume that rows and header agree on; a file without rows is freed or removed."""
         path = self._path(number)
         volume = Volume(number, path, 0, HEADER_SIZE, 0)
@@ -186,13 +188,14 @@ class Volumes:
             volume.allocated = file.size()
         finally:
             self._release(volume)
-        if rows is None:
+        if not by_generation:
             volume.generation = generation or 0
             self._retire(volume, keep=generation is not None)
             return None
-        if generation is None or generation != rows.generation:
+        if generation is None or generation not in by_generation:
             self._close_file(volume)
             return None
+        rows = by_generation[generation]
         volume.generation, volume.end, volume.share_count = generation, rows.end, rows.share_count
         self._volumes[number] = volume
         return volume

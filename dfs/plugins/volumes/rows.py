@@ -147,7 +147,7 @@ class ShareRow:
 
 @frozen
 class VolumeRows:
-    """What the rows say of one volume: shares, their bytes together, end of the last one, generation."""
+    """What rows of one generation say of a volume: shares, their bytes together, end of the last one."""
 
     volume: int
     share_count: int
@@ -319,10 +319,10 @@ class Rows:
             self._connection.set_progress_handler(None, 0)
 
     def volumes(self) -> Sequence[VolumeRows]:
-        """Return what the rows say of each volume."""
+        """Return what the rows say of each volume, and of each generation of it if they disagree."""
         found = self._connection.execute(
-            """SELECT volume, COUNT(*), SUM(size), MAX(offset + size), MAX(generation) FROM shares
-               WHERE volume IS NOT NULL GROUP BY volume"""
+            """SELECT volume, COUNT(*), SUM(size), MAX(offset + size), generation FROM shares
+               WHERE volume IS NOT NULL GROUP BY volume, generation"""
         )
         return [VolumeRows(*columns) for columns in found]
 
