@@ -347,11 +347,11 @@ class DiskFile:
         self._stored.change(Change(size, None))
 
     def sync(self) -> None:
-        """Make what was written durable. A failure means that nobody knows what was."""
+        """Make what was written durable; after a failure it can be read, but not be saved any more."""
         try:
             self._disk.reach("sync")
         except OSError:
-            self._stored.crash(self._disk.draw)
+            self._stored.scatter(self._disk.draw)
             raise
         self._stored.sync()
 
