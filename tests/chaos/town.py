@@ -206,6 +206,7 @@ class Town:
             names={node.node_id: f"DFS{index + 1}" for index, node in enumerate(NODES)},
             stages_of=self._plugins.stages,
             packer_of=self._plugins.packer,
+            code_of=self._plugins.code,
         )
 
     # --- What users do --------------------------------------------------------------------------------------
