@@ -27,7 +27,6 @@ from dfs.core.errors import (
 )
 from dfs.core.keys import confirm_tag
 from dfs.core.manifest import ENTRY_NONCE_SIZE, open_entry, seal_entry
-from dfs.core.messages import AcceptResult
 from dfs.core.quorum import share_threshold
 from dfs.core.records import frozen
 from dfs.core.register import Memory
@@ -135,7 +134,11 @@ def visible(entry: Entry | None) -> Entry | None:
 
 def proven(vault: Vault, key: RegisterKey, row: RegisterRow) -> bool:
     """Return whether a row's confirm tag shows that its ballot was chosen."""
-    return not vault.keyless and row.confirmed != b"" and row.confirmed == confirm_tag(vault.keys, key, row.accepted, row.digest)
+    return (
+        not vault.keyless
+        and row.confirmed != b""
+        and row.confirmed == confirm_tag(vault.keys, key, row.accepted, row.digest)
+    )
 
 
 def change_registers(vault: Vault, changes: Sequence[Change]) -> Operation[Outcomes]:
@@ -412,26 +415,32 @@ def _accept(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operati
                 foundation = attempt.base.digest if attempt.base is not None else b""
                 attempt.sent.append(_Sent(attempt.ballot, attempt.item.digest, foundation))
         judged = _Judged({attempt.change.key: {} for attempt in batch})
-        yield from _accept_at(vault, group, judged, dict.fromkeys(group.nodes, batch), lenient=False)
+        first = {node: [attempt for attempt in batch if not _waits(attempt, node)] for node in group.nodes}
+        yield from _accept_at(vault, group, judged, first, lenient=False)
         late = {node: _owing(batch, judged, node) for node in group.nodes}
-        late = {node: attempts for node, attempts in late.items() if attempts}
-        if late:
-            yield from _accept_at(vault, group, judged, late, lenient=True)
+        yield from _accept_at(vault, group, judged, late, lenient=True)
         for attempt in batch:
             statuses = judged.statuses[attempt.change.key]
-            if attempt.own and len(statuses) == len(group.nodes) and not _accepting(statuses):
+            silent = [node for node in group.nodes if node not in statuses and not _waits(attempt, node)]
+            if attempt.own and not silent and not _accepting(statuses):
                 attempt.sent.pop()  # all refused it: it never took effect
             attempt.outcome = _judge(vault, group, attempt, statuses, judged.errors)
 
 
+def _waits(attempt: _Attempt, node: NodeId) -> bool:
+    """Return whether a node owes its shares and is asked last: else W nodes might have a value but not k."""
+    proposal = attempt.proposal
+    return proposal is not None and bool(proposal.strict) and _lenient(attempt, node)
+
+
 def _owing(batch: Sequence[_Attempt], judged: _Judged, node: NodeId) -> list[_Attempt]:
-    """Return the attempts whose shares a node has lost meanwhile and owes: enough others hold theirs."""
+    """Return the attempts whose shares a node lacks and owes: enough others hold theirs."""
     return [
         attempt
         for attempt in batch
-        if judged.statuses[attempt.change.key].get(node) == messages.MISSING
-        if attempt.proposal is not None
-        if len(_strict(judged.statuses[attempt.change.key])) >= attempt.proposal.threshold
+        if judged.statuses[attempt.change.key].get(node) == messages.MISSING or _waits(attempt, node)
+        if (proposal := attempt.proposal) is not None
+        if len(_strict(judged.statuses[attempt.change.key])) >= min(proposal.threshold, len(proposal.strict))
     ]
 
 
@@ -482,10 +491,13 @@ def _accept_at(
             raise RemoteProtocolError("an ACCEPT reply of another length")
         for attempt, result in zip(wanted[node], results, strict=True):
             judged.statuses[attempt.change.key][node] = result.status
-            _learn(attempt, result)
+            if result.ballot:
+                _note(attempt, result.ballot)
 
     sends = []
     for node, attempts in wanted.items():
+        if not attempts:
+            continue
         items = [
             evolve(attempt.item, lenient=lenient or _lenient(attempt, node))
             for attempt in attempts
@@ -493,13 +505,9 @@ def _accept_at(
         ]
         request = messages.Accept(vault.roster_digest, len(items))
         sends.append(Send(node, node, request, (bulk_rows.encode_accepts(items),)))
-    answers = yield from ask(sends, lambda answers: len(answers.replies) >= group.quorum.write, take=take)
+    enough = 0 if lenient else min(group.quorum.write, len(sends))  # those who owe need not be waited for
+    answers = yield from ask(sends, lambda answers: len(answers.replies) >= enough, take=take)
     judged.errors.update(answers.errors)
-
-
-def _learn(attempt: _Attempt, result: AcceptResult) -> None:
-    if result.ballot:
-        _note(attempt, result.ballot)
 
 
 def _lenient(attempt: _Attempt, node: NodeId) -> bool:
@@ -532,7 +540,8 @@ def _judge(
         if status == messages.FULL
     }
     full |= {node: error for node, error in errors.items() if isinstance(error, SpaceError)}
-    if full and not accepted and statuses.keys() | full.keys() == set(group.nodes):  # all refused for good
+    asked = {node for node in group.nodes if not _waits(attempt, node)}
+    if full and not accepted and asked <= statuses.keys() | full.keys():  # all refused for good
         return type(next(iter(full.values())))(f"{attempt.change.path or 'a change'}: {vault.reasons(full)}")
     return _gave_up(
         attempt, f"{len(accepted)} of {len(group.nodes)} nodes accepted, {group.quorum.write} needed"

@@ -142,8 +142,9 @@ def ask(
 
     Args:
         sends: one a node, tagged with the node.
-        enough: whether what is there suffices. Nodes without an answer are then hurried (``stragglers``: late
-            answers are still of use) or dropped. When only one node is left it is hurried in any case.
+        enough: whether what is there suffices, perhaps before anybody answers. Nodes without an answer are
+            then hurried (``stragglers``: late answers are still of use) or dropped. When only one node is
+            left it is hurried in any case.
         take: called once with each reply. What it raises is the node's error: one that answers nonsense is as
             good as away.
         quick: the answer costs a node no disk sync, so all others are hurried as soon as one has answered,
@@ -156,6 +157,9 @@ def ask(
     }  # ordered: what an operation does follows from its events alone
     hurried: set[NodeId] = set()
     effects: Effects = tuple(sends)
+    if enough(answers):
+        effects += tuple(Hurry(node, patience_s) for node in waiting)
+        hurried.update(waiting)
     while waiting:
         event = yield effects
         effects = ()

@@ -374,6 +374,34 @@ def test_shares_that_vanish_before_the_accept_are_no_file(
         world.run(get(world))
 
 
+def losing_pins(world: World, *places: int) -> Callable[[messages.Request, Answer], Answer]:
+    """Let the pins of some nodes end while a ballot is prepared, and all nodes be there again."""
+
+    def tamper(request: messages.Request, answer: Answer) -> Answer:
+        if isinstance(request, messages.Prepare):
+            for server in (world.servers[place] for place in places):
+                server.store.transact(lambda transaction: transaction.unpin(1e12))
+                server.store.transact(lambda transaction: transaction.collect(1000))
+            for server in world.servers:
+                server.up = True
+        return answer
+
+    return tamper
+
+
+def test_nodes_that_owe_their_shares_accept_last() -> None:
+    """Two nodes that lack their shares and two that have them are W of six, but no file: k is three."""
+    world = World(node_count=6)
+    world.run(put(world, b"old"))
+    down(world, 4, 5)
+    world.servers[0].tamper = losing_pins(world, 0, 1)
+    with pytest.raises(UnknownOutcomeError, match="2 of 6 nodes accepted"):
+        world.run(put(world, world.random.randbytes(3000)))
+    world.servers[0].tamper = None
+    only(world, 0, 1, 4, 5)
+    assert content(world) == b"old"
+
+
 def test_long_claims_are_staged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consensus, "CLAIMS_INLINE_SIZE_MAX", 10)
     body = world.random.randbytes(3000)
