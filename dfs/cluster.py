@@ -5,17 +5,19 @@ own.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, TypeVar
 
+from attrs import evolve, fields
+
 import dfs
-from dfs.core import folders, limits
+from dfs.core import folders, limits, messages
 from dfs.core.classic import NodeAddress
 from dfs.core.client import Client, ClientOptions, Opened, Place
-from dfs.core.credentials import KnownNodes, LoginSecret, kdf_of
+from dfs.core.credentials import KnownMarks, KnownNodes, LoginSecret, kdf_of
 from dfs.core.effects import Operation
 from dfs.core.env import RealEnv
 from dfs.core.errors import ConfigError, DfsError, NodeError, PeerIdentityError, ProtocolError
@@ -33,6 +35,8 @@ from dfs.plugins import BUILTIN
 if TYPE_CHECKING:  # what only put and get need is imported there: a listing is quicker without
     from dfs.core.getting import Got, Sink
     from dfs.core.putting import Content, Making, Put
+    from dfs.core.repairing import Scope
+    from dfs.core.standing import Checked, NodeStanding, Repaired
 
 T = TypeVar("T")
 BATCH_COUNT: Final = 400  # files stored or fetched by one operation
@@ -95,12 +99,44 @@ def open_cluster(
     settings = conf if isinstance(conf, ClientConf) else load_conf(conf)
     secret = secret or LoginSecret(settings, settings.user or system_user())
     options = client_options(settings, registry or make_registry(settings), state or state_folder(), secret)
+    return _opened(settings, options, state or state_folder())
+
+
+def open_entered(conf: ClientConf, user: str, *, registry: Registry | None = None) -> "Cluster":
+    """Open the vault of another user with the login of a healer: for `Cluster.repair` and `Cluster.status`.
+
+    Raises:
+        ForbiddenError: the login is no healer's. ConfigError, LoginError, NotInitialisedError, QuorumError.
+    """
+    secret = LoginSecret(conf, conf.user or system_user())
+    options = client_options(conf, registry or make_registry(conf), state_folder(), secret)
+    marks = _known_marks(conf, state_folder(), user).load()
+    return _opened(conf, evolve(options, entering=user, known_marks=marks), state_folder())
+
+
+def users_to_repair(conf: ClientConf, *, registry: Registry | None = None) -> list[str]:
+    """Return whose vaults a healer may enter. Raises: ForbiddenError: the login is no healer's; others."""
+    secret = LoginSecret(conf, conf.user or system_user())
+    client = Client(client_options(conf, registry or make_registry(conf), state_folder(), secret))
+    try:
+        return client.users()
+    finally:
+        client.close()
+
+
+def _opened(conf: ClientConf, options: ClientOptions, state: Path) -> "Cluster":
     client = Client(options)
     try:
-        return Cluster(client, client.open(), settings)
+        opened = client.open_entered() if options.entering else client.open()
+        marks = _known_marks(conf, state, options.entering or options.user)
+        return Cluster(client, opened, conf, marks, options)
     except BaseException:
         client.close()
         raise
+
+
+def _known_marks(conf: ClientConf, state: Path, user: str) -> KnownMarks:
+    return KnownMarks(state, conf.realm, user)
 
 
 def make_registry(conf: Conf) -> Registry:
@@ -148,6 +184,7 @@ def client_options(conf: ClientConf, registry: Registry, state: Path, secret: Lo
         jobs=conf.jobs,
         connect_timeout_s=conf.connect_timeout,
         request_timeout_s=conf.request_timeout,
+        known_marks=_known_marks(conf, state, user).load(),
     )
 
 
@@ -213,8 +250,12 @@ class Cluster:
     error of each file, in order; single-file methods raise.
     """
 
-    def __init__(self, client: Client, opened: Opened, conf: ClientConf) -> None:
-        self._client: Final = client
+    def __init__(
+        self, client: Client, opened: Opened, conf: ClientConf, marks: KnownMarks, options: ClientOptions
+    ) -> None:
+        self._client = client
+        self._marks: Final = marks
+        self._options: Final = options
         self._vault = opened.vault
         self.conf: Final = conf
         self.made: Final = opened.made
@@ -232,6 +273,7 @@ class Cluster:
 
     def close(self) -> None:
         """End all connections."""
+        self._marks.keep(self._client.marks())
         self._client.close()
 
     # Files
@@ -374,6 +416,98 @@ class Cluster:
         if isinstance(outcome, DfsError):
             raise outcome
         return [wanted]
+
+    # Redundancy
+
+    def check(self, path: str = "", *, read_ratio: float = 0.0) -> "Checked":
+        """Return how a file, or all files below a folder, stand.
+
+        ``read_ratio``: the part of all chunks, 0 to 1, whose shares nodes read from disk and hash.
+        Raises: NotFoundError, QuorumError.
+        """
+        from dfs.core import checking
+
+        return self._run(checking.check(self._vault, canonical(path), read_ratio=read_ratio))
+
+    def lost_without(self, nodes: Collection[NodeId], path: str = "") -> frozenset[str]:
+        """Return the files that could not be read any more without these nodes."""
+        from dfs.core import checking
+
+        return self._run(checking.lost_without(self._vault, canonical(path), nodes))
+
+    def repair(
+        self, path: str | None = None, *, plan_only: bool = False, progress: Progress = _ignore
+    ) -> "Repaired":
+        """Bring nodes up to date and make missing and bad shares again; of a file, a folder or all (None).
+
+        Nodes that lost state are brought back whole, whatever the path, and count again then.
+        Raises: NotFoundError, QuorumError.
+        """
+        from dfs.core import repairing
+
+        scope = repairing.Scope() if path is None else self._scope(canonical(path))
+        slots = self._client.slots()
+        repaired = self._run(
+            repairing.repair(self._vault, scope, slots, plan_only=plan_only, progress=progress)
+        )
+        joined = frozenset(repaired.joined)
+        counted, returning = self._vault.counted | joined, self._vault.returning - joined
+        self._vault = evolve(self._vault, counted=counted, returning=returning)
+        return repaired
+
+    def _scope(self, path: str) -> "Scope":
+        from dfs.core.keys import directory_id, register_key
+        from dfs.core.repairing import Scope
+
+        keys = self._vault.keys
+        if path and self.stat(path).entry.kind is EntryKind.FILE:
+            key = register_key(keys, path)
+            return Scope(frozenset({key.directory}), frozenset({key}))
+        folders_below = [item.entry.path for item in self.walk(path) if item.entry.kind is EntryKind.FOLDER]
+        return Scope(frozenset(directory_id(keys, folder) for folder in (path, *folders_below)))
+
+    def status(self) -> "list[NodeStanding]":
+        """Return how every node of the vault is, in ring order."""
+        from dfs.core.checking import nodes_status
+        from dfs.core.standing import NodeStanding
+
+        told, errors = self._run(nodes_status(self._vault))
+        standings = []
+        for node, name in self.nodes:
+            link = self._client.links.get(node)
+            reason = "" if node in told else str(getattr(errors.get(node), "what", "nobody has met it"))
+            standing = NodeStanding(node, name, link.address if link is not None else "", reason)
+            if link is not None and link.met is not None:
+                hello = link.met.hello
+                standing = evolve(standing, version=hello.version, incarnation=hello.incarnation)
+            if node in told:
+                reply = told[node]
+                values = {field.name: getattr(reply, field.name) for field in fields(messages.StatusReply)}
+                standing = evolve(standing, **values)
+            standings.append(standing)
+        return standings
+
+    def replace(self, name: str, *, plan_only: bool = False, progress: Progress = _ignore) -> "Repaired":
+        """Give the empty node at the place of a lost one its id, and bring it up to date.
+
+        A plan is an estimate: about what the other nodes keep.
+        Raises: ConfigError, ConflictError, NodeError, QuorumError.
+        """
+        from dfs.core.standing import Planned, Repaired
+
+        link, lost = self._client.vacancy(self._vault, name)
+        if plan_only:
+            kept = [standing.used_size for standing in self.status() if not standing.reason]
+            size = sum(kept) // max(1, len(kept))
+            needed, _ = self.geometry
+            return Repaired(Planned(read_size=size * needed, written_size=size))
+        known = self._marks.load().get(lost)
+        incarnation = known.incarnation + 1 if known is not None else 2
+        self._client.adopt(link, lost, incarnation)
+        self._client.close()
+        self._client = Client(evolve(self._options, known_marks=self._marks.load()))
+        self._vault = self._client.open().vault
+        return self.repair(progress=progress)
 
     # Nodes
 

@@ -11,7 +11,9 @@ from dfs.core.effects import Answers, Operation, Send, ask
 from dfs.core.errors import (
     AuthError,
     ConfigError,
+    ConflictError,
     DfsError,
+    ForbiddenError,
     InsecureError,
     LoginError,
     NotInitialisedError,
@@ -19,6 +21,8 @@ from dfs.core.errors import (
     PluginVersionError,
     QuorumError,
     RealmError,
+    UnreachableError,
+    invariant,
 )
 from dfs.core.interface import (
     Chunker,
@@ -40,6 +44,7 @@ from dfs.core.roster import rank
 from dfs.core.runner import Runner, core_count
 from dfs.core.transfer import Vault
 from dfs.core.types import CODEC_PLAIN, Geometry, Node, NodeId, Recipe, Roster, Settings, VaultState
+from dfs.core.wire import Mark
 
 T = TypeVar("T")
 NO_ROSTER: Final = Roster(1, (Node(NodeId(bytes(limits.NODE_ID_SIZE))),), 1, 0)
@@ -58,7 +63,11 @@ class Place:
 
 @frozen
 class ClientOptions:
-    """What a client is made of. ``secret``: blocks until the login keys are there (or raises why not)."""
+    """What a client is made of. ``secret``: blocks until the login keys are there (or raises why not).
+
+    ``known_marks``: the highest mark each node told this user before. ``entering``: whose vault a healer
+    enters, "" = one's own.
+    """
 
     places: Sequence[Place]
     realm: str
@@ -77,6 +86,8 @@ class ClientOptions:
     jobs: int = 0
     connect_timeout_s: float = limits.CONNECT_TIMEOUT_S
     request_timeout_s: float = limits.REQUEST_TIMEOUT_S
+    known_marks: Mapping[NodeId, Mark] = field(factory=dict)
+    entering: str = ""
 
 
 class Plugins:
@@ -149,7 +160,9 @@ class Plugins:
             return known
         plugin = self._options.registry.get("dfs_codes", name.partition("@")[0]).plugin
         if name != f"{plugin.name}@{plugin.format_version}":
-            raise PluginVersionError(f"the code {name} is needed, installed is format {plugin.format_version}")
+            raise PluginVersionError(
+                f"the code {name} is needed, installed is format {plugin.format_version}"
+            )
         made = plugin.make(CodeOptions(values=self._section(plugin.name), geometry=geometry))
         with self._lock:
             return self._codes.setdefault((name, geometry), made)
@@ -190,7 +203,8 @@ class Client:
         self._options = options
         self.plugins = Plugins(options)
         self.links: Mapping[NodeId, Link] = {}
-        identity = Identity(options.realm, options.user, options.secret, options.version)
+        self._absent: Mapping[str, Exception] = {}  # why nobody was met at an address
+        identity = Identity(options.realm, options.user, options.secret, options.version, options.entering)
         self._places = [
             (
                 place,
@@ -253,13 +267,7 @@ class Client:
         Raises:
             LoginError, PeerIdentityError, RealmError, NotInitialisedError, QuorumError, ConflictError.
         """
-        answers = self.run(
-            ask([Send(node, node, messages.Ping()) for node in self._runner.links], quick=True)
-        )
-        met = {node: link for node, link in self._runner.links.items() if node in answers.replies}
-        self._adopt(met)
-        if not met:
-            raise self._nobody(answers)
+        answers = self._meet()
         login = self._options.secret()
         owner = vaults.Owner(self._options.realm, self._options.user, self._options.kdf, login)
         try:
@@ -320,8 +328,7 @@ class Client:
         if fresh:
             roster = self.run(vaults.make_roster(vault, roster or self._wanted_roster()))
             members = {node: vaults.Member(VaultState.NEW, roster) for node in members}
-        vault = vaults.settled(vault, roster, members)
-        vault = evolve(vault, names={**vault.names, **self._expect(vault.roster)})
+        vault = self._settled(vault, roster, members)
         master = self.run(vaults.open_wrap(vault, owner))
         made = master is None
         if master is None:
@@ -332,6 +339,75 @@ class Client:
         if late and not made:
             self.run(vaults.activate(vault, late))
         return Opened(evolve(vault, keys=vault_keys(master)), made, ())
+
+    def _settled(self, vault: Vault, roster: bytes, members: dict[NodeId, vaults.Member]) -> Vault:
+        """Return the vault with the nodes that count, after telling those that lost state what they are."""
+        behind = {
+            node: known.mark
+            for node, known in self._options.known_marks.items()
+            if node in self.links and members[node].roster and self._is_behind(self.links[node], known)
+        }
+        for node, state in (self.run(vaults.quarantine(behind)) if behind else {}).items():
+            members[node] = evolve(members[node], state=state)
+        settled = vaults.settled(vault, roster, members)
+        settled = evolve(settled, names={**vault.names, **self._expect(settled.roster)})
+        strangers = vaults.strangers_of(members, settled.roster)
+        joined = self.run(vaults.join(roster, strangers)) if strangers and settled.counted else frozenset()
+        return evolve(settled, returning=settled.returning | joined)
+
+    @staticmethod
+    def _is_behind(link: Link, known: Mark) -> bool:
+        met = link.met
+        return met is not None and met.hello.incarnation == known.incarnation and link.told.mark < known.mark
+
+    def marks(self) -> dict[NodeId, Mark]:
+        """Return the highest marks that nodes told."""
+        return {node: link.told for node, link in self.links.items() if link.told.mark}
+
+    def open_entered(self) -> Opened:
+        """Open the vault that this healer entered, without keys. Raises: QuorumError, NotInitialisedError."""
+        self._meet()
+        members = self._members()
+        roster = vaults.current_roster(members)
+        if not roster:
+            raise NotInitialisedError(f"there is no vault of {self._options.entering} yet")
+        login = self._options.secret()
+        owner = vaults.Owner(self._options.realm, self._options.user, self._options.kdf, login)
+        vault = self._settled(evolve(self._bare_vault(owner), keyless=True), roster, members)
+        return Opened(vault, made=False, notes=())
+
+    def users(self) -> list[str]:
+        """Return whose vaults a healer may enter, as nodes name them. Raises: ForbiddenError, QuorumError."""
+        self._meet()
+        found: set[str] = set()
+        after: dict[NodeId, str] = dict.fromkeys(self.links, "")
+        refused: list[ForbiddenError] = []
+        while after:
+            sends = [Send(node, node, messages.Vaults(last)) for node, last in after.items()]
+            answers = self.run(ask(sends, quick=True))
+            refused += [error for error in answers.errors.values() if isinstance(error, ForbiddenError)]
+            after = {}
+            for node, reply in answers.replies.items():
+                if isinstance(reply.response, messages.VaultsReply):
+                    found.update(reply.response.users)
+                    if reply.response.more and reply.response.users:
+                        after[node] = reply.response.users[-1]
+        if refused and not found:
+            raise refused[0]
+        return sorted(found)
+
+    def _meet(self) -> Answers:
+        """Log in everywhere. Raises: what kept every node away."""
+        answers = self.run(
+            ask([Send(node, node, messages.Ping()) for node in self._runner.links], quick=True)
+        )
+        links = self._runner.links
+        met = {node: link for node, link in links.items() if node in answers.replies}
+        self._absent = {links[node].address: error for node, error in answers.errors.items()}
+        self._adopt(met)
+        if not met:
+            raise self._nobody(answers)
+        return answers
 
     def _bare_vault(self, owner: vaults.Owner) -> Vault:
         names = {node: link.label for node, link in self.links.items()}
@@ -367,7 +443,8 @@ class Client:
         late = [node for node in counted if members[node].state is VaultState.NEW]
         if late:
             self.run(vaults.activate(vault, late))
-        return evolve(vault, counted=vault.counted | counted)
+        returning = vaults.returning_of(members, vault.roster_digest)
+        return evolve(vault, counted=vault.counted | counted, returning=vault.returning | returning)
 
     def stages(self, vault: Vault) -> Stages:
         """Return the stages of new files in a vault.
@@ -423,6 +500,44 @@ class Client:
         return next(
             (error for error in answers.errors.values() if isinstance(error, PeerIdentityError)), None
         )
+
+    def vacancy(self, vault: Vault, name: str) -> tuple[Link, NodeId]:
+        """Return the link to an empty node of the conf and the id of the lost node whose place it takes.
+
+        Raises:
+            ConfigError: no such node. ConflictError: it is not empty, or nothing is lost there. NodeError: it
+                does not answer.
+        """
+        index, link = next(
+            ((index, link) for index, (place, link) in enumerate(self._places) if place.name == name),
+            (-1, None),
+        )
+        if link is None:
+            known = ", ".join(place.name for place, _ in self._places)
+            raise ConfigError(f"the conf names no node {name}", next_step=f"It names {known}.")
+        if link.met is None:
+            raise self._absent.get(link.address, UnreachableError(f"{link.label} does not answer"))
+        ids = [node.node_id for node in vault.roster.nodes]
+        lost = [node for node in ids if node not in self.links]
+        if link.met.hello.node_id in ids:
+            raise ConflictError(f"{link.label} is a node of this vault already", kept="Nothing was changed.")
+        if len(self._places) == len(ids) and ids[index] in lost:
+            return link, ids[index]
+        if len(lost) != 1:
+            raise ConflictError(
+                f"{len(lost)} nodes are lost, and it does not show whose place {link.label} takes",
+                next_step="List the nodes in the conf in the order in which the vault was made.",
+            )
+        return link, lost[0]
+
+    def adopt(self, link: Link, node: NodeId, incarnation: int) -> None:
+        """Give an empty node the id of a lost one. Raises: ConflictError: it is not empty. NodeError."""
+        met = link.met
+        invariant(met is not None, "a node that nobody met cannot adopt an id")
+        there = met.hello.node_id  # type: ignore[union-attr] # see above
+        answers = self.run(ask([Send(there, there, messages.Adopt(node, incarnation))]))
+        for error in answers.errors.values():
+            raise error
 
     def close(self) -> None:
         """End all connections and threads."""

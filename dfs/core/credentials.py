@@ -1,14 +1,17 @@
-"""Where a client's secrets come from, and the certificates it has come to know.
+"""Where a client's secrets come from, and what it has come to know of nodes: certificates and marks.
 
 A password never comes from argv or the environment. Files with secrets must be the user's own and closed to
 others.
 """
 
+import contextlib
+import hashlib
 import os
 import re
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +19,13 @@ from dfs.core import limits
 from dfs.core.errors import ConfigError, DfsError, NoPasswordError, SecretFileError
 from dfs.core.keys import KEY_FILE, SECRET_SIZE, KdfParameters, LoginKeys, login_keys, password_secret
 from dfs.core.settings import ClientConf
+from dfs.core.types import NodeId
+from dfs.core.wire import Mark
 
 KEY_PREFIX: Final = "dfs-key-1 "
 COMMAND_TIMEOUT_S: Final = 30.0
 KNOWN_NODE: Final = re.compile(r"(\S+) SHA256:([0-9a-f]{64})")
+KNOWN_MARK: Final = re.compile(r"([0-9a-f]{32}) ([0-9]{1,10}) ([0-9]{1,20})")
 
 
 def secret_file(path: str) -> bytes:
@@ -195,18 +201,67 @@ class KnownNodes:
             raise ConfigError(f"certificates cannot be kept in {self._path}: {error.strerror}") from None
 
     def _change(self, address: str, digest: bytes | None) -> None:
-        import fcntl
-
         with self._lock:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with self._path.with_suffix(".lock").open("w") as guard:
-                fcntl.flock(guard, fcntl.LOCK_EX)
-                known = self.load()
-                if digest is None:
-                    known.pop(address, None)
-                else:
-                    known[address] = digest
-                text = "".join(f"{place} SHA256:{value.hex()}\n" for place, value in sorted(known.items()))
-                temporary = self._path.with_suffix(".new")
-                temporary.write_text(text, "utf-8")
-                temporary.replace(self._path)
+            replace_file(self._path, partial(self._changed, address, digest))
+
+    def _changed(self, address: str, digest: bytes | None) -> str:
+        known = self.load()
+        if digest is None:
+            known.pop(address, None)
+        else:
+            known[address] = digest
+        return "".join(f"{place} SHA256:{value.hex()}\n" for place, value in sorted(known.items()))
+
+
+class KnownMarks:
+    """The highest mark that each node of a vault told: one line ``node-id incarnation mark`` a node.
+
+    A node that tells less, under the same incarnation, was put back to an older copy. Losing this file only
+    loses that knowledge, so a failure to write it is none of a command.
+    """
+
+    def __init__(self, folder: Path, realm: str, user: str) -> None:
+        name = hashlib.blake2s(f"{realm}\0{user}".encode(), digest_size=16).hexdigest()
+        self._path = folder / "marks" / name
+
+    def load(self) -> dict[NodeId, Mark]:
+        """Return what is remembered; lines that are none are passed over."""
+        try:
+            text = self._path.read_text("ascii", errors="replace")
+        except OSError:
+            return {}
+        matches = [KNOWN_MARK.fullmatch(line) for line in text.splitlines()]
+        return {
+            NodeId(bytes.fromhex(match[1])): Mark(int(match[2]), int(match[3]))
+            for match in matches
+            if match is not None
+        }
+
+    def keep(self, marks: Mapping[NodeId, Mark]) -> None:
+        """Remember higher marks, and those of a later incarnation."""
+        with contextlib.suppress(OSError):
+            if self._higher(marks) != self.load():
+                replace_file(self._path, partial(self._text, marks))
+
+    def _higher(self, marks: Mapping[NodeId, Mark]) -> dict[NodeId, Mark]:
+        known = self.load()
+        for node, mark in marks.items():
+            before = known.get(node, Mark())
+            known[node] = max(before, mark, key=lambda each: (each.incarnation, each.mark))
+        return known
+
+    def _text(self, marks: Mapping[NodeId, Mark]) -> str:
+        rows = sorted(self._higher(marks).items())
+        return "".join(f"{node.hex()} {mark.incarnation} {mark.mark}\n" for node, mark in rows)
+
+
+def replace_file(path: Path, content: Callable[[], str]) -> None:
+    """Replace a file by what ``content`` makes; of two that do so at once, one waits. Raises: OSError."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.with_suffix(".lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        temporary = path.with_suffix(".new")
+        temporary.write_text(content(), "utf-8")
+        temporary.replace(path)

@@ -29,7 +29,7 @@ from dfs.core.interface import Buffer, Env, Stream, Transport
 from dfs.core.keys import LoginKeys
 from dfs.core.records import frozen
 from dfs.core.types import NodeId
-from dfs.core.wire import Header, Session, check_bulk, decode_header
+from dfs.core.wire import Header, Mark, Session, check_bulk, decode_header
 
 SEND_SIZE: Final = 512 * limits.KIB  # bulk is sent in pieces, so that progress can be seen
 _HEAD: Final = limits.HEADER_SIZE
@@ -37,12 +37,16 @@ _HEAD: Final = limits.HEADER_SIZE
 
 @frozen
 class Identity:
-    """Who logs in. ``keys``: blocks until they are derived; may raise what the derivation raised."""
+    """Who logs in. ``keys``: blocks until they are derived; may raise what the derivation raised.
+
+    ``entering``: the user whose vault a healer works on, "" for one's own.
+    """
 
     realm: str
     user: str
     keys: Callable[[], LoginKeys]
     version: str
+    entering: str = ""
 
 
 @frozen
@@ -121,7 +125,7 @@ class Link:
         self.met: Met | None = None
         self.expected: NodeId | None = None  # who must answer, when nobody has yet
         self.traffic: Final = Traffic()
-        self.mark = 0
+        self.told = Mark()  # the highest mark
         self._transport = transport
         self._identity = identity
         self._trust = trust
@@ -340,6 +344,8 @@ class Link:
             channel_binding=certificate,
         )
         login, _ = self._ask(job, connection, messages.Login(self._identity.user, signature))
+        if self._identity.entering:
+            login, _ = self._ask(job, connection, messages.Enter(self._identity.entering))
         if not isinstance(login, messages.LoginReply):
             raise RemoteProtocolError("no answer to the login")
         if certificate and pinned is None:
@@ -353,7 +359,7 @@ class Link:
         if job.cut:
             raise TimedOutError("does not answer")
         reply, bulk = self._ask(job, connection, job.send.request, job.send.bulk, job.send.into)
-        return Reply(job.send.tag, reply, bulk, self.mark)
+        return Reply(job.send.tag, reply, bulk, self.told.mark)
 
     def _ask(
         self,
@@ -371,7 +377,7 @@ class Link:
         control = memoryview(bytearray(header.control_size))
         self._receive(job, connection, control)
         reply, mark = session.answered(header, bytes(control))
-        self.mark = max(self.mark, mark.mark)
+        self.told = max(self.told, mark, key=lambda each: (each.incarnation, each.mark))
         self.traffic.request_count += 1
         if into is not None:
             self._receive_shares(job, connection, header, reply, into)

@@ -27,7 +27,6 @@ from dfs.core.types import NO_BALLOT, Ballot, Claim, DirectoryId, NodeId, Regist
 
 ATTEMPT_COUNT: Final = 3  # how often a page is read again after completing what is on it
 TAKEN: Final = frozenset({messages.ACCEPTED, messages.OWING})
-RETURNING: Final = frozenset({VaultState.JOINING, VaultState.QUARANTINED})
 
 
 @frozen
@@ -93,6 +92,8 @@ def survey(vault: Vault, directory: DirectoryId) -> Operation[Found]:
     Raises:
         QuorumError: no node answers.
     """
+    if directory == WRAP_REGISTER.directory:  # what lies there is under other keys
+        vault = evolve(vault, keyless=True)
     group = vault.group(directory)
     found = Found(directory)
     after, more = b"", True
@@ -102,7 +103,7 @@ def survey(vault: Vault, directory: DirectoryId) -> Operation[Found]:
             undecided = [
                 key for key, states in _registers(directory, page) if not _settled(vault, group, key, states)
             ]
-            if not undecided or vault.keyless or directory == WRAP_REGISTER.directory:
+            if not undecided or vault.keyless:
                 break
             yield from read_registers(vault, undecided, wait_all=True)  # which completes them
             page = yield from list_page(vault, group, directory, after)
@@ -421,16 +422,6 @@ def _forget(vault: Vault, found: Found) -> Operation[None]:
 
 
 # --- Coming back --------------------------------------------------------------------------------------------
-
-
-def join(roster: bytes, nodes: Sequence[NodeId]) -> Operation[frozenset[NodeId]]:
-    """Make NEW vaults without a roster JOINING, and return the nodes where that is so now."""
-    answers = yield from ask([Send(node, node, messages.Join(roster)) for node in nodes])
-    return frozenset(
-        node
-        for node, reply in answers.replies.items()
-        if isinstance(reply.response, messages.StateReply) and reply.response.state in RETURNING
-    )
 
 
 def end_join(vault: Vault, marks: Mapping[NodeId, int]) -> Operation[tuple[frozenset[NodeId], Answers]]:

@@ -6,6 +6,7 @@ absent), then ACTIVE.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from attrs import evolve, field
 
@@ -37,6 +38,8 @@ from dfs.core.records import frozen
 from dfs.core.roster import decode_roster, encode_roster, roster_digest
 from dfs.core.transfer import Vault
 from dfs.core.types import Entry, EntryKind, Node, NodeId, Roster, VaultState, Version
+
+RETURNING: Final = frozenset({VaultState.JOINING, VaultState.QUARANTINED})  # takes writes, does not count
 
 
 @frozen
@@ -88,8 +91,52 @@ def settled(vault: Vault, encoded: bytes, members: Mapping[NodeId, Member]) -> V
     A NEW node that already has the roster took part in making the vault, so it counts as well.
     """
     digest = roster_digest(encoded)
-    counted = counted_of(members, digest)
-    return evolve(vault, roster=decode_roster(encoded), roster_digest=digest, counted=counted)
+    return evolve(
+        vault,
+        roster=decode_roster(encoded),
+        roster_digest=digest,
+        counted=counted_of(members, digest),
+        returning=returning_of(members, digest),
+    )
+
+
+def returning_of(members: Mapping[NodeId, Member], digest: bytes) -> frozenset[NodeId]:
+    """Return the nodes that lost state and take writes only, under the roster of this digest."""
+    return frozenset(
+        node
+        for node, member in members.items()
+        if member.state in RETURNING and member.roster and roster_digest(member.roster) == digest
+    )
+
+
+def join(roster: bytes, nodes: Sequence[NodeId]) -> Operation[frozenset[NodeId]]:
+    """Make NEW vaults without a roster JOINING, and return the nodes where that is so now."""
+    answers = yield from ask([Send(node, node, messages.Join(roster)) for node in nodes])
+    return frozenset(
+        node
+        for node, reply in answers.replies.items()
+        if isinstance(reply.response, messages.StateReply) and reply.response.state in RETURNING
+    )
+
+
+def strangers_of(members: Mapping[NodeId, Member], roster: Roster) -> list[NodeId]:
+    """Return the vault's nodes that know nothing of it: their disks are empty."""
+    ids = {node.node_id for node in roster.nodes}
+    return sorted(
+        node
+        for node, member in members.items()
+        if node in ids and member.state is VaultState.NEW and not member.roster
+    )
+
+
+def quarantine(marks: Mapping[NodeId, int]) -> Operation[dict[NodeId, VaultState]]:
+    """Tell nodes the marks they told once; returns the states of those that answer."""
+    answers = yield from ask([Send(node, node, messages.Quarantine(mark)) for node, mark in marks.items()])
+    return {
+        node: reply.response.state
+        for node, reply in answers.replies.items()
+        if isinstance(reply.response, messages.StateReply)
+    }
 
 
 def counted_of(members: Mapping[NodeId, Member], digest: bytes) -> frozenset[NodeId]:

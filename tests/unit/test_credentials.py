@@ -8,6 +8,7 @@ import pytest
 
 from dfs.core import credentials
 from dfs.core.credentials import (
+    KnownMarks,
     KnownNodes,
     LoginSecret,
     kdf_of,
@@ -18,6 +19,8 @@ from dfs.core.credentials import (
 from dfs.core.errors import ConfigError, NoPasswordError, SecretFileError
 from dfs.core.keys import KEY_FILE, KdfParameters, login_keys
 from dfs.core.settings import ClientConf
+from dfs.core.types import NodeId
+from dfs.core.wire import Mark
 
 SECRET = bytes(range(32))
 
@@ -173,3 +176,31 @@ def test_two_clients_that_learn_keep_both(tmp_path: Path) -> None:
     one.learn("a:1", SECRET)
     other.learn("b:2", SECRET)
     assert one.load() == other.load() == {"a:1": SECRET, "b:2": SECRET}
+
+
+# --- Marks --------------------------------------------------------------------------------------------------
+
+NODE, OTHER = NodeId(b"a" * 16), NodeId(b"b" * 16)
+
+
+def test_marks_only_grow_and_a_later_incarnation_begins_anew(tmp_path: Path) -> None:
+    known = KnownMarks(tmp_path / "state", "dfs", "ada")
+    assert known.load() == {}
+    known.keep({NODE: Mark(1, 7), OTHER: Mark(1, 1)})
+    known.keep({NODE: Mark(1, 5)})
+    assert known.load() == {NODE: Mark(1, 7), OTHER: Mark(1, 1)}
+    known.keep({NODE: Mark(2, 3)})
+    assert known.load()[NODE] == Mark(2, 3)
+
+
+def test_marks_are_kept_apart_by_user_and_realm(tmp_path: Path) -> None:
+    KnownMarks(tmp_path, "dfs", "ada").keep({NODE: Mark(1, 7)})
+    assert KnownMarks(tmp_path, "dfs", "bob").load() == {}
+    assert KnownMarks(tmp_path, "other", "ada").load() == {}
+
+
+def test_marks_that_cannot_be_kept_stop_nothing(tmp_path: Path) -> None:
+    (tmp_path / "marks").write_text("in the way")
+    known = KnownMarks(tmp_path, "dfs", "ada")
+    known.keep({NODE: Mark(1, 7)})
+    assert known.load() == {}

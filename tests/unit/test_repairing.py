@@ -170,22 +170,24 @@ def test_an_owner_finds_the_share_that_lies_and_replaces_it() -> None:
     """A wrong share under a right checksum: nobody but the owner can tell."""
     world = World(8)
     world.run(put(world, BODY))
-    liar, victim = world.servers[0], world.servers[3]
+    by_index = {server.store.shares(None, 1)[0].index: server for server in world.servers}
+    liar, victim = by_index[0], by_index[3]  # data shares are read first
     (key,) = liar.store.shares(None, 10)
     forge(liar, key)
     (lost,) = victim.store.shares(None, 10)
     victim.store.transact(lambda transaction: transaction.mark_corrupt(lost))
     done = repaired(world)
     assert (done.shares, done.left) == (2, ())
-    world.servers[1].up = world.servers[2].up = False
+    by_index[1].up = by_index[2].up = False
     assert world.run(get(world))[1] == BODY
 
 
 def test_a_healer_spreads_no_lie() -> None:
     world = World(9)
     world.run(put(world, BODY))
-    forge(world.servers[0], world.servers[0].store.shares(None, 10)[0])
-    victim = world.servers[3]
+    by_index = {server.store.shares(None, 1)[0].index: server for server in world.servers}
+    forge(by_index[0], by_index[0].store.shares(None, 10)[0])
+    victim = by_index[3]
     (lost,) = victim.store.shares(None, 10)
     victim.store.transact(lambda transaction: transaction.mark_corrupt(lost))
     done = repaired(world, healer(world))

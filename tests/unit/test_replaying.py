@@ -9,9 +9,10 @@ from dfs.core import messages, reading, replaying
 from dfs.core.errors import ConflictError
 from dfs.core.folders import remove_entries
 from dfs.core.keys import register_key
-from dfs.core.replaying import directories_of, end_join, gap, join, replay, survey
+from dfs.core.replaying import directories_of, end_join, gap, replay, survey
 from dfs.core.transfer import Vault
 from dfs.core.types import NO_BALLOT, Ballot, EntryKind, RegisterKey, RegisterRow, VaultState
+from dfs.core.vaults import join
 from tests.unit.histories import PATH, get, put
 from tests.unit.world import Server, World
 
