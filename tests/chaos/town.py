@@ -161,6 +161,7 @@ class Town:
     def __init__(self, folder: Path, seed: str, reserve_size: int = 0) -> None:
         self.env: Final = Env(random.Random(seed))
         self.lost: dict[int, DfsError] = {}  # nodes that did not start, and why
+        self.stale = False  # the last file that was read is labelled "may be stale"
         self.residents: dict[int, Resident] = {}
         for number in range(1, NODE_COUNT + 1):
             try:
@@ -237,6 +238,7 @@ class Town:
             return None
         if isinstance(got, DfsError):
             raise got
+        self.stale = got.stale
         return sinks[-1].whole
 
     def remove(self, path: str) -> None:
