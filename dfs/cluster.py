@@ -417,6 +417,12 @@ class Cluster:
             raise outcome
         return [wanted]
 
+    def rename(self, old: str, new: str) -> list[str]:
+        """Rename a file or a folder; returns the new paths. Raises: NotFoundError, ConflictError, others."""
+        from dfs.core.renaming import rename
+
+        return self._run(rename(self._vault, canonical(old), canonical(new), self._client.slots()))
+
     # Redundancy
 
     def check(self, path: str = "", *, read_ratio: float = 0.0) -> "Checked":

@@ -40,11 +40,15 @@ class Scope:
 
 @define
 class Task:
-    """A stripe of which nodes lack shares. ``chunk``: its stages and chunk, where an owner knows them."""
+    """A stripe of which nodes lack shares. ``chunk``: its stages and chunk, where an owner knows them.
+
+    ``copying``: nodes of another group lack them; those of the claim have theirs.
+    """
 
     claim: Claim
     lacking: dict[NodeId, set[int]] = field(factory=dict)
     chunk: tuple[Stages, Chunk] | None = None
+    copying: bool = False
 
     @property
     def count(self) -> int:
@@ -60,18 +64,19 @@ class Task:
 Tasks = dict[StripeId, Task]
 
 
-@define
-class _Result:
-    """``left``: what could not be done, and why."""
+def _ignore(_size: int) -> None:
+    """Nobody watches."""
 
+
+@define
+class Result:
+    """What was made and moved. ``left``: what could not be done, and why."""
+
+    progress: Callable[[int], object] = _ignore
     shares: int = 0
     read_size: int = 0
     written_size: int = 0
     left: list[str] = field(factory=list)
-
-
-def _ignore(_size: int) -> None:
-    """Nobody watches."""
 
 
 def repair(
@@ -266,14 +271,11 @@ def _value_of(
 
 def _rebuild_all(
     vault: Vault, tasks: Tasks, slots: Sequence[Slot], progress: Callable[[int], object]
-) -> Operation[_Result]:
-    result = _Result()
+) -> Operation[Result]:
+    result = Result(progress)
 
     def job(slot: Slot, task: Task) -> Operation[None]:
-        made = yield from rebuild(vault, task, slot, result)
-        result.shares += made
-        result.written_size += made * task.claim.share_size
-        progress(made * task.claim.share_size)
+        yield from rebuild(vault, task, slot, result)
 
     yield from parallel([partial(job, task=task) for task in tasks.values()], slots)
     result.left = _summed(result.left)
@@ -300,32 +302,32 @@ class _Gathering:
     bad: list[tuple[int, NodeId]] = field(factory=list)
 
 
-def rebuild(vault: Vault, task: Task, slot: Slot, result: _Result) -> Operation[int]:
-    """Make the lacking shares of a stripe again and store them; returns how many are stored."""
+def rebuild(vault: Vault, task: Task, slot: Slot, result: Result) -> Operation[set[NodeId]]:
+    """Make the lacking shares of a stripe again and store them; returns the nodes that have theirs now."""
     claim = task.claim
     gathering = _Gathering(task)
     gathering.untried = [
         (index, node)
         for index, nodes in enumerate(vault.nodes_of(claim.nodes))
         for node in nodes
-        if index not in task.lacking.get(node, ())
+        if task.copying or index not in task.lacking.get(node, ())
     ]
     spare = 1 if task.chunk is None else 0
     yield from _gather(gathering, claim.geometry.needed + spare, result)
     if len(gathering.came) < claim.geometry.needed:
         there = len(gathering.came)
         result.left.append(f"{there} of {claim.geometry.needed} needed shares are within reach")
-        return 0
+        return set()
     try:
         shares = yield from _remade(vault, gathering, slot, result)
     except (IntegrityError, IncompleteError) as error:
         result.left.append(error.what)
-        return 0
+        return set()
     yield from _replace_bad(gathering)
     return (yield from _store(vault, task, shares, result))
 
 
-def _gather(gathering: _Gathering, count: int, result: _Result) -> Operation[None]:
+def _gather(gathering: _Gathering, count: int, result: Result) -> Operation[None]:
     """Fetch shares until so many good ones with different indexes are there, or nobody is left to ask."""
     claim = gathering.task.claim
     while len(gathering.came) < count and gathering.untried:
@@ -348,7 +350,7 @@ def _gather(gathering: _Gathering, count: int, result: _Result) -> Operation[Non
             _take(gathering, node, asked[node], reply, result)
 
 
-def _take(gathering: _Gathering, node: NodeId, indexes: Sequence[int], reply: Reply, result: _Result) -> None:
+def _take(gathering: _Gathering, node: NodeId, indexes: Sequence[int], reply: Reply, result: Result) -> None:
     results = reply.response.results if isinstance(reply.response, messages.FetchReply) else ()
     offset = 0
     for index, told in zip(indexes, results, strict=False):
@@ -363,7 +365,7 @@ def _take(gathering: _Gathering, node: NodeId, indexes: Sequence[int], reply: Re
             gathering.bad.append((index, node))
 
 
-def _remade(vault: Vault, gathering: _Gathering, slot: Slot, result: _Result) -> Operation[Sequence[Buffer]]:
+def _remade(vault: Vault, gathering: _Gathering, slot: Slot, result: Result) -> Operation[Sequence[Buffer]]:
     """Return all shares of a stripe, made from those that came.
 
     Raises:
@@ -439,7 +441,7 @@ def _replace_bad(gathering: _Gathering) -> Operation[None]:
         gathering.task.lacking.setdefault(node, set()).add(index)
 
 
-def _store(vault: Vault, task: Task, shares: Sequence[Buffer], result: _Result) -> Operation[int]:
+def _store(vault: Vault, task: Task, shares: Sequence[Buffer], result: Result) -> Operation[set[NodeId]]:
     sends = []
     counts: dict[NodeId, int] = {}
     for node, indexes in task.lacking.items():
@@ -454,4 +456,8 @@ def _store(vault: Vault, task: Task, shares: Sequence[Buffer], result: _Result) 
     answers = yield from ask(sends)
     for node, error in answers.errors.items():
         result.left.append(f"{vault.named([node])}: {getattr(error, 'what', error)}")
-    return sum(counts[node] for node in answers.replies)
+    count = sum(counts[node] for node in answers.replies)
+    result.shares += count
+    result.written_size += count * task.claim.share_size
+    result.progress(count * task.claim.share_size)
+    return set(answers.replies)

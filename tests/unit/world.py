@@ -179,6 +179,7 @@ class World:
         loss: float = 0.0,
         doubling: float = 0.0,
         active: bool = True,
+        group_size: int = limits.GROUP_SIZE_MAX,
     ) -> None:
         self.random = random.Random(seed)
         self.env = Env(random.Random(seed + 1))
@@ -186,7 +187,8 @@ class World:
         self.step = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         nodes = tuple(Node(NodeId(bytes((index + 1,)) * 16)) for index in range(node_count))
-        self.roster = Roster(1, nodes, min(node_count, limits.GROUP_SIZE_MAX), default_tolerance(node_count))
+        total = min(node_count, group_size)
+        self.roster = Roster(1, nodes, total, default_tolerance(total))
         self.servers = [Server(node.node_id, self.env) for node in nodes]
         self.by_id: Mapping[NodeId, Server] = {server.node_id: server for server in self.servers}
         self.registry = make_registry(ClientConf())
@@ -222,9 +224,11 @@ class World:
         )
 
     def stages(self, code: str = "", placement: str = "") -> Stages:
-        """The stages of new files, k = n / 2 of all nodes."""
+        """The stages of new files, k = n / 2."""
         fit = self.registry.get("dfs_codes", code or RECIPE["code"]).plugin.fit
-        recipe = self.plugins.recipe(fit(Geometry(max(1, len(self.servers) // 2), self.roster.group_size)))
+        recipe = self.plugins.recipe(
+            fit(Geometry(max(1, self.roster.group_size // 2), self.roster.group_size))
+        )
         recipe = evolve(recipe, code=f"dfs:{code}@1") if code else recipe
         return self.plugins.stages(evolve(recipe, placement=f"dfs:{placement}@1") if placement else recipe)
 
