@@ -13,17 +13,38 @@ from attrs import define, evolve, field
 
 from dfs.core import bulk_rows, limits, messages, register
 from dfs.core.bulk_rows import ReplayItem, RowState
-from dfs.core.consensus import ACCEPT_ROWS_SIZE_MAX, CLAIMS_INLINE_SIZE_MAX, proven
+from dfs.core.consensus import (
+    ACCEPT_ROWS_SIZE_MAX,
+    CLAIMS_INLINE_SIZE_MAX,
+    Change,
+    Changed,
+    Proposal,
+    change_registers,
+    proven,
+)
 from dfs.core.effects import Answers, Operation, Reply, Send, ask
 from dfs.core.encoding import chop
 from dfs.core.errors import NodeError, RemoteProtocolError
 from dfs.core.keys import WRAP_REGISTER
+from dfs.core.manifest import open_entry
 from dfs.core.quorum import quorum_of
-from dfs.core.reading import Page, decide, list_page, read_registers
+from dfs.core.reading import Found as Read, Page, decide, list_page, read_registers
 from dfs.core.records import frozen
 from dfs.core.register import Memory, Reading, Verdict
 from dfs.core.transfer import Group, Vault
-from dfs.core.types import NO_BALLOT, Ballot, Claim, DirectoryId, NodeId, RegisterKey, RegisterRow, VaultState
+from dfs.core.types import (
+    NO_BALLOT,
+    Ballot,
+    Claim,
+    DirectoryId,
+    Entry,
+    EntryKind,
+    NodeId,
+    RegisterKey,
+    RegisterRow,
+    VaultState,
+    Version,
+)
 
 ATTEMPT_COUNT: Final = 3  # how often a page is read again after completing what is on it
 TAKEN: Final = frozenset({messages.ACCEPTED, messages.OWING})
@@ -105,7 +126,8 @@ def survey(vault: Vault, directory: DirectoryId) -> Operation[Found]:
             ]
             if not undecided or vault.keyless:
                 break
-            yield from read_registers(vault, undecided, wait_all=True)  # which completes them
+            read = yield from read_registers(vault, undecided, wait_all=True)  # which completes them
+            yield from _bury(vault, [item for item in read.values() if _is_excluded(item)])
             page = yield from list_page(vault, group, directory, after)
         for key, states in _registers(directory, page):
             _judge(vault, group, found, key, states)
@@ -114,6 +136,33 @@ def survey(vault: Vault, directory: DirectoryId) -> Operation[Found]:
         found.absent.update(set(group.nodes) - page.floors.keys())
         after, more = page.after, page.more
     return found
+
+
+def _is_excluded(item: Read) -> bool:
+    """Return whether a register holds nothing, though some node has a value of it that was never chosen."""
+    if item.entry is not None or item.stale or item.error is not None or item.row is None:
+        return False
+    return not register.is_tombstone(item.row)
+
+
+def _bury(vault: Vault, excluded: Sequence[Read]) -> Operation[None]:
+    """Write tombstones over values that were never chosen and never can be.
+
+    Else they stay undecided for ever, and what they claim is kept.
+    """
+
+    def change(item: Read, row: RegisterRow) -> Change:
+        path = open_entry(vault.keys.entry, item.key, row).path
+        tombstone = Entry(path, EntryKind.TOMBSTONE, Version(vault.entropy(limits.OPERATION_ID_SIZE)))
+
+        def decide(current: Entry | None) -> Proposal | None:
+            return Proposal(tombstone) if current is None else None
+
+        return Change(item.key, path, decide, row.promised)
+
+    changes = [change(item, item.row) for item in excluded if item.row is not None]
+    if changes:
+        yield from change_registers(vault, changes)
 
 
 def _registers(directory: DirectoryId, page: Page) -> Iterator[tuple[RegisterKey, Mapping[NodeId, RowState]]]:
@@ -221,9 +270,15 @@ def _note_forgettable(
 
 @define
 class Replayed:
-    """``count``: rows that nodes took over. ``errors``: why some did not. ``marks``: what nodes told last."""
+    """``count``: rows that nodes took over. ``errors``: why some did not. ``marks``: what nodes told last.
+
+    ``refused``: registers whose ballots some nodes take no more, with those nodes. ``obstacle``: the highest
+    ballot that stood in the way.
+    """
 
     count: int = 0
+    refused: dict[RegisterKey, set[NodeId]] = field(factory=dict)
+    obstacle: Ballot = NO_BALLOT
     errors: dict[NodeId, Exception] = field(factory=dict)
     marks: dict[NodeId, int] = field(factory=dict)
 
@@ -250,6 +305,10 @@ def replay(vault: Vault, found: Found) -> Operation[Replayed]:
         items = {due.key: _item(due, rows[due.key], claims[due.key]) for due in part if due.key in claims}
         yield from _stage(part, items, claims, done)
         yield from _send(vault, part, items, done)
+    if done.refused and not vault.keyless:
+        yield from _renew(vault, done)
+    for node in {node for nodes in done.refused.values() for node in nodes}:
+        done.errors[node] = NodeError("some entries could not be brought up to date there")
     yield from _raise_floor(vault, found, done)
     yield from _forget(vault, found)
     return done
@@ -375,14 +434,18 @@ def _send(
             if due.key in items:
                 wanted.setdefault(node, []).append(_for_node(vault, node, items[due.key]))
 
+    batches: Mapping[NodeId, Sequence[ReplayItem]] = {}
+
     def take(node: NodeId, reply: Reply) -> None:
         results = reply.response.results if isinstance(reply.response, messages.AcceptReply) else ()
-        if len(results) != len(wanted[node]):
+        if len(results) != len(batches[node]):
             raise RemoteProtocolError("a REPLAY reply of another length")
         done.count += sum(1 for result in results if result.status in TAKEN)
-        refused = [result.status for result in results if result.status not in TAKEN]
-        if refused:
-            done.errors[node] = NodeError(f"{len(refused)} entries could not be brought up to date there")
+        for item, result in zip(batches[node], results, strict=True):
+            if result.status not in TAKEN:
+                done.refused.setdefault(item.key, set()).add(node)
+                if not register.jumps(result.ballot, register.counter_of(item.ballot)):
+                    done.obstacle = max(done.obstacle, result.ballot)
 
     for first in range(0, max(map(len, wanted.values()), default=0), limits.REGISTER_COUNT):
         batches = {node: rows[first : first + limits.REGISTER_COUNT] for node, rows in wanted.items()}
@@ -395,6 +458,24 @@ def _send(
         ]
         answers = yield from ask(sends, take=take)
         done.errors.update(answers.errors)
+
+
+def _renew(vault: Vault, done: Replayed) -> Operation[None]:
+    """Write values again under new ballots that nodes refused under the chosen ones.
+
+    A node that missed a value, but not the removal of another file of the directory, has a floor above its
+    ballot; what lies below a floor must not come back, because it may have been forgotten.
+    """
+
+    def again(current: Entry | None) -> Proposal | None:
+        return None if current is None else Proposal(current, claims=None)
+
+    keys = [key for key in done.refused if key != WRAP_REGISTER]
+    outcomes = yield from change_registers(vault, [Change(key, "", again, done.obstacle) for key in keys])
+    for key, outcome in outcomes.items():
+        if isinstance(outcome, Changed):
+            done.count += len(done.refused[key] & outcome.accepted)
+            done.refused[key] -= outcome.accepted
 
 
 def _for_node(vault: Vault, node: NodeId, item: ReplayItem) -> ReplayItem:

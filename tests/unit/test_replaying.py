@@ -5,7 +5,7 @@ import os
 import pytest
 from attrs import evolve
 
-from dfs.core import messages, reading, replaying
+from dfs.core import limits, messages, reading, replaying
 from dfs.core.errors import ConflictError
 from dfs.core.folders import remove_entries
 from dfs.core.keys import register_key
@@ -170,3 +170,64 @@ def test_a_node_that_lost_state_again_does_not_count() -> None:
     assert isinstance(answers.errors[world.servers[1].node_id], ConflictError)
     joined, _ = world.run(end_join(vault, {world.servers[1].node_id: 1}))
     assert joined == {world.servers[1].node_id}
+
+
+def test_a_value_below_a_floor_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed 1 of the simulator: a node missed a file, but not the removal of another one beside it."""
+    world = World(10)
+    world.servers[2].up = False
+    version = world.run(put(world, BODY)).version
+    world.servers[2].up = True
+    for _ in range(3):
+        world.run(put(world, b"other", "other"))
+    world.run(remove_entries(world.vault(), ["other"], kind=EntryKind.FILE))
+    flush(world)
+    key = key_of(world)
+    row = row_of(world.servers[0], key)
+    assert row is not None
+    assert world.servers[2].store.view(lambda view: view.floor(key.directory)) > row.accepted
+    monkeypatch.setattr(limits, "REGISTER_COUNT", 1)
+    done = world.run(replay(world.vault(), world.run(survey(world.vault(), key.directory))))
+    assert (done.count, done.errors) == (1, {})
+    again = row_of(world.servers[2], key)
+    assert again is not None
+    assert again.accepted > row.accepted
+    got, body = world.run(get(world))
+    assert (got.entry.version, body) == (version, BODY)
+    assert world.run(survey(world.vault(), key.directory)).due == []
+
+
+def test_without_keys_a_value_below_a_floor_is_left() -> None:
+    world = World(11)
+    world.run(put(world, BODY))
+    flush(world)
+    vault = evolve(empty(world, 1), keyless=True)
+    key = key_of(world)
+    row = row_of(world.servers[0], key)
+    assert row is not None
+    floor = row.accepted
+    world.servers[1].store.transact(lambda transaction: transaction.set_floor(key.directory, floor))
+    done = world.run(replay(vault, world.run(survey(vault, key.directory))))
+    assert set(done.errors) == {world.servers[1].node_id}
+
+
+def test_what_was_never_chosen_is_buried() -> None:
+    """Seed 249 of the simulator: one node kept a value of which the others lack the shares."""
+    world = World(12)
+    world.run(put(world, BODY))
+    flush(world)
+    key = key_of(world)
+    row = row_of(world.servers[0], key)
+    assert row is not None
+    bare = evolve(row, confirmed=b"", safe=False)
+    world.servers[0].store.transact(lambda transaction: transaction.set_register(key, bare))
+    for server in world.servers[1:]:
+        server.store.transact(lambda transaction: transaction.set_register(key, None))
+        server.store.transact(lambda transaction: transaction.unclaim(key, Ballot(b"\xff" * 24)))
+        server.store.transact(lambda transaction: transaction.unpin(world.env.now_s + 2 * limits.PIN_LEASE_S))
+        assert server.store.transact(lambda transaction: transaction.collect(9)) > 0
+    found = world.run(survey(world.vault(), key.directory))
+    assert found.undecided == []
+    world.run(replay(world.vault(), found))
+    assert [row_of(server, key) for server in world.servers] == [None] * 4
+    assert world.run(survey(world.vault(), key.directory)).due == []
