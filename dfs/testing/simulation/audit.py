@@ -4,11 +4,13 @@ from typing import Final
 
 from attrs import define, evolve
 
-from dfs.core import folders
+from dfs.core import folders, repairing
 from dfs.core.errors import IncompleteError, IntegrityError, NotFoundError
 from dfs.core.paths import ancestors
+from dfs.core.pipeline import Slot
+from dfs.core.standing import Planned, Repaired
 from dfs.core.transfer import Vault
-from dfs.core.types import Version
+from dfs.core.types import VaultState, Version
 from dfs.testing.simulation import invariants
 from dfs.testing.simulation.checker import UndecidedError, explained
 from dfs.testing.simulation.clients import Client
@@ -18,6 +20,7 @@ from dfs.testing.simulation.workload import Histories, Wish, get, put
 from dfs.testing.simulation.world import World
 
 AUDITOR: Final = 99  # index of the client that looks once more at the end
+REPAIR_COUNT: Final = 4  # the last one has nothing to do any more
 
 
 @define(eq=False)
@@ -36,20 +39,27 @@ class Audit:
     def judge(self) -> None:
         """Note everything that does not hold as a violation."""
         self.cluster.forget()
-        vault = self._read()
+        user = self.world.draw.choice([AUDITOR, 0])  # who knows nothing, and who remembers marks
+        vault = self._read(user)
         if vault is not None:
             self._judge_nodes(vault)
+            self._repair(user)
         self._judge_histories()
 
     # --- Reading once more ----------------------------------------------------------------------------------
 
-    def _read(self) -> Vault | None:
-        """Read everything with a client that knows nothing."""
-        client = self.cluster.client(AUDITOR)
+    def _opened(self, user: int) -> tuple[Client, Vault | None]:
+        client = self.cluster.client(user)
         opened = self.cluster.run(client, client.open(), "opening")
         vault: Vault | None = opened.result
         if vault is None:
             self.world.violate(f"the vault cannot be opened at the end: {opened.error}")
+        return client, vault
+
+    def _read(self, user: int) -> Vault | None:
+        """Read everything with a fresh client."""
+        client, vault = self._opened(user)
+        if vault is None:
             return None
         for path in self.histories.paths:
             for _ in range(2):
@@ -92,6 +102,45 @@ class Audit:
             if running.error is not None:
                 self.world.violate(f"{path} cannot be written over: {what}: {running.error}")
 
+    # --- Repairing ------------------------------------------------------------------------------------------
+
+    def _repair(self, user: int) -> None:
+        """Repair until there is nothing to do; then all n nodes hold all they should."""
+        repaired: Repaired | None = None
+        for _ in range(REPAIR_COUNT):
+            repaired = self._repaired_once(user)
+            if repaired is None or _is_idle(repaired):
+                break
+            client, vault = self._opened(user)  # what can neither be rebuilt nor excluded is written over
+            if vault is not None:
+                for path in self.histories.paths:
+                    self._read_path(client, vault, path)
+        else:
+            self.world.violate(f"repairs never end: {repaired}")
+        for node in self.cluster.nodes:
+            _, owed_count, corrupt_count = node.open_vault.store.view(lambda view: view.counts())
+            if node.open_vault.state is not VaultState.ACTIVE:
+                self.world.violate(f"{node.name} is {node.open_vault.state.name} after all repairs")
+            if owed_count or corrupt_count:
+                self.world.violate(
+                    f"after all repairs {node.name} owes {owed_count}, {corrupt_count} are corrupt"
+                )
+
+    def _repaired_once(self, user: int) -> Repaired | None:
+        client, vault = self._opened(user)
+        if vault is None:
+            return None
+        operation = repairing.repair(vault, repairing.Scope(), [Slot(), Slot()])
+        running = self.cluster.run(client, operation, "a repair")
+        repaired: Repaired | None = running.result
+        if repaired is None:
+            self.world.violate(f"a repair fails: {running.error}")
+            return None
+        self.world.reached["shares made again"] += repaired.shares
+        self.world.reached["registers replayed"] += repaired.registers
+        self.world.reached["nodes that count again"] += len(repaired.joined)
+        return repaired
+
     # --- Looking into nodes and histories -------------------------------------------------------------------
 
     def _judge_nodes(self, vault: Vault) -> None:
@@ -120,3 +169,8 @@ class Audit:
                     f"{seen.begun}-{seen.ended if seen.certain else '?'} {seen.what}" for seen in history
                 )
                 self.world.violate(f"no order explains {path}: {told}")
+
+
+def _is_idle(repaired: Repaired) -> bool:
+    """Return whether a repair had nothing to do and left nothing."""
+    return repaired.planned == Planned() and not repaired.joined and not repaired.left

@@ -47,7 +47,7 @@ from dfs.core.quorum import default_geometry
 from dfs.core.registry import Registry
 from dfs.core.transfer import Vault
 from dfs.core.types import Geometry, NodeId, Recipe
-from dfs.core.wire import Phase, Session
+from dfs.core.wire import Mark, Phase, Session
 from dfs.plugins import BUILTIN
 from dfs.testing.simulation.disk import PowerCut
 from dfs.testing.simulation.nodes import REALM, USER, SimNode, body_of, owner_keys, roster_of, serve
@@ -140,14 +140,26 @@ class Running(Generic[T]):
 
 @define(eq=False)
 class Route:
-    """A client's way to one node. ``conversation``: the connection it has, to that ``boot`` of the node."""
+    """A client's way to one node. ``conversation``: the connection it has, to that ``boot`` of the node.
+
+    ``told``: the highest mark of the node so far.
+    """
 
     node: SimNode
     conversation: Conversation | None = None
     boot: int = -1
     member: vaults.Member | None = None
+    told: Mark = field(factory=Mark)
     refusal: DfsError | None = None
     away: bool = False
+
+    def hear(self, mark: Mark) -> None:
+        """Remember the highest mark the node told."""
+        self.told = max(self.told, mark, key=lambda each: (each.incarnation, each.mark))
+
+    def is_behind(self, known: Mark) -> bool:
+        """Return whether the node told less than is known of the same incarnation of it."""
+        return self.told.incarnation == known.incarnation and self.told.mark < known.mark
 
     @property
     def connected(self) -> bool:
@@ -157,7 +169,7 @@ class Route:
 
 @define(eq=False)
 class Client:
-    """One client process; ``vault`` once it is open."""
+    """One client process; ``vault`` once it is open. ``marks``: what its machine remembers of nodes."""
 
     world: World
     index: int
@@ -165,6 +177,7 @@ class Client:
     witness: Witness
     routes: dict[NodeId, Route]
     clock: Clock
+    marks: dict[NodeId, Mark] = field(factory=dict)
     vault: Vault | None = None
     _stages: dict[Recipe, Stages] = field(factory=dict)
 
@@ -215,8 +228,25 @@ class Client:
         roster = vaults.current_roster(members)
         if not roster:
             raise QuorumError("no node knows the vault")
-        self.vault = vaults.settled(bare, roster, members)
+        self.vault = yield from self._settled(bare, roster, members)
         return self.vault
+
+    def _settled(self, bare: Vault, roster: bytes, members: dict[NodeId, vaults.Member]) -> Operation[Vault]:
+        """Return the vault with the nodes that count, after telling those that lost state what they are."""
+        behind = {
+            node: known.mark
+            for node, known in self.marks.items()
+            if node in members and members[node].roster and self.routes[node].is_behind(known)
+        }
+        if behind:
+            for node, state in (yield from vaults.quarantine(behind)).items():
+                members[node] = evolve(members[node], state=state)
+        settled = vaults.settled(bare, roster, members)
+        strangers = vaults.strangers_of(members, settled.roster)
+        joined: frozenset[NodeId] = frozenset()
+        if strangers and settled.counted:
+            joined = yield from vaults.join(roster, strangers)
+        return evolve(settled, returning=settled.returning | joined)
 
     # --- Running operations ---------------------------------------------------------------------------------
 
@@ -238,6 +268,8 @@ class Client:
 
     def _end(self, running: Running[Any]) -> None:
         running.ended = self.world.step
+        if not running.crashed:
+            self.marks.update({node: route.told for node, route in self.routes.items() if route.told.mark})
         running.then(running)
 
     def _advance(self, running: Running[Any], event: Event | None) -> None:
@@ -479,9 +511,10 @@ class Message:
         send = self.send
         header = wire.decode_header(head[: limits.HEADER_SIZE])
         reply, mark = self.session.answered(header, head[limits.HEADER_SIZE :])
+        self.route.hear(mark)
         if send.into is None:
             wire.check_bulk(header, body)
-            return Reply(send.tag, reply, body, mark.mark)
+            return Reply(send.tag, reply, body, self.route.told.mark)
         results = reply.results if isinstance(reply, messages.FetchReply) else ()
         targets = [
             target
@@ -495,7 +528,7 @@ class Message:
         for target in targets:
             target[:] = body[offset : offset + len(target)]
             offset += len(target)
-        return Reply(send.tag, reply, mark=mark.mark)
+        return Reply(send.tag, reply, mark=self.route.told.mark)
 
 
 def make_client(world: World, index: int, network: Network, witness: Witness, nodes: list[SimNode]) -> Client:

@@ -12,6 +12,8 @@ from attrs import define, field
 from dfs.core import consensus, limits, node as node_module, reading
 from dfs.core.effects import Operation
 from dfs.core.transfer import Vault
+from dfs.core.types import NodeId
+from dfs.core.wire import Mark
 from dfs.plugins.volumes import files as volume_files, store as volume_store
 from dfs.testing.simulation.clients import Client, Network, Running, make_client, value_of
 from dfs.testing.simulation.nodes import SimNode, make_nodes
@@ -61,12 +63,13 @@ def scaled(plan: Plan) -> Iterator[None]:
 
 @define(eq=False)
 class Cluster:
-    """The nodes of a world, with an empty vault, and their network."""
+    """The nodes of a world, with an empty vault, and a network. ``memories``: marks that users remember."""
 
     world: World
     network: Network = field(init=False)
     witness: Witness = field(init=False)
     nodes: list[SimNode] = field(init=False)
+    memories: dict[int, dict[NodeId, Mark]] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         world, plan = self.world, self.world.plan
@@ -77,8 +80,10 @@ class Cluster:
         self.nodes = make_nodes(world)
 
     def client(self, index: int) -> Client:
-        """Return a new client process."""
-        return make_client(self.world, index, self.network, self.witness, self.nodes)
+        """Return a new client process, with the memory of the one before."""
+        client = make_client(self.world, index, self.network, self.witness, self.nodes)
+        client.marks = self.memories.setdefault(index, {})
+        return client
 
     def tick(self) -> bool:
         """Let the next thing happen; False when nothing is left to come or too much has."""

@@ -83,6 +83,7 @@ class Database(sqlite3.Connection):
     """The one connection to a database in memory; it outlives the process that uses it."""
 
     disk: "Disk"
+    inside: int = 0  # views under way inside a transaction, which have a connection of their own elsewhere
     before: bytes = b""  # what it held when the transaction began whose commit is going to fail
     afterwards: bytes = b""  # what a restart will find in place of what is seen now
 
@@ -90,6 +91,12 @@ class Database(sqlite3.Connection):
         """Execute; a COMMIT may fail or be the last thing that happens."""
         if sql == "COMMIT":
             return self._commit()
+        if sql == "BEGIN" and self.in_transaction:
+            self.inside += 1
+            return self.cursor()
+        if sql == "ROLLBACK" and self.inside:
+            self.inside -= 1
+            return self.cursor()
         if sql == "BEGIN IMMEDIATE" and "commit" in self.disk.armed:
             self.before = self.serialize()
         return super().execute(sql, parameters)  # type: ignore[arg-type] # see above
@@ -194,6 +201,7 @@ class Disk:
         for stored in self.stored.values():
             stored.crash(draw)
         for path, database in self.databases.items():
+            database.inside = 0
             if database.in_transaction:
                 database.rollback()
             if database.afterwards:
