@@ -228,6 +228,7 @@ class FileSink:
             os.fchmod(self._descriptor, (entry.mode & 0o777) or 0o600)
             if self._times:
                 os.utime(self._descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+            os.fsync(self._descriptor)  # else a power cut may leave the name with an empty file
             self._place()
         except OSError as error:
             raise LocalError(f"{printable(self.path)}: {error.strerror}") from None

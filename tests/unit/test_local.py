@@ -331,3 +331,20 @@ def test_a_tree_is_listed_folders_first_and_without_links(
 def test_a_glob_meets_the_path_or_the_name(relative: str, pattern: str, out: bool) -> None:
     assert excluded(relative, [pattern]) is out
     assert not excluded(relative, [])
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[str, bool]] = []
+    target = tmp_path / "out"
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        done.append(("synced", target.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    sink = FileSink(str(target))
+    sink.write(0, memoryview(b"body"))
+    sink.finish(ENTRY)
+    assert done == [("synced", False)]
+    assert target.read_bytes() == b"body"
