@@ -116,10 +116,10 @@ def _rows_after(
     directory, name = DirectoryId(cursor[1:_DIRECTORY_END]), cursor[_DIRECTORY_END:]
     while count_max > 0:
         rows = view.registers(directory, name, count_max) if directory else ()
-        yield from rows
+        yield from (row for row in rows if row[0].name > name)
         count_max -= len(rows)
         following = view.directories(directory, 1)
-        if not following:
+        if not following or following[0][0] <= directory:  # out of order: `check` tells, here it must end
             return
         directory, name = following[0][0], b""
 
@@ -151,7 +151,7 @@ def _unnoticed(view: View, own: Iterable[ShareKey]) -> tuple[ShareKey, ...]:
 def _read_shares(store: VaultStore, cursor: bytes, count_max: int) -> _Found:
     place = cursor[1:]
     after = ShareKey(StripeId(cursor[1:_STRIPE_END]), cursor[_STRIPE_END]) if place else None
-    keys = store.shares(after, count_max)
+    keys = [key for key in store.shares(after, count_max) if after is None or key > after]
     known = set(store.view(lambda view: view.missing(keys)))
     size = 0
     bad: list[ShareKey] = []

@@ -304,6 +304,12 @@ def register_row(fields: Fields) -> Fields:
     return {"row_digest": volume_packing.register_digest(register_of(fields), row)}
 
 
+def stamped(fields: Fields) -> Fields:
+    packed = volume_packing.stamp(fields["key"], fields["value"])
+    assert volume_packing.unstamp(fields["key"], packed) == fields["value"]
+    return {"stamped": packed}
+
+
 def vault_folder(fields: Fields) -> Fields:
     return {"folder": volume_store.folder_name(fields["user"])}
 
@@ -320,6 +326,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Fields], Fields]]] = {
         "claim_row": claim_row,
         "register_row": register_row,
         "vault_folder": vault_folder,
+        "stamped": stamped,
     },
 }
 

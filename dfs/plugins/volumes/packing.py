@@ -6,7 +6,15 @@ from typing import Final
 
 import xxhash
 
-from dfs.core.api import Claim, CorruptEntryError, Geometry, RegisterKey, RegisterRow, StripeId
+from dfs.core.api import (
+    Claim,
+    CorruptEntryError,
+    Geometry,
+    RegisterKey,
+    RegisterRow,
+    StoreError,
+    StripeId,
+)
 
 CLAIM_HEAD: Final = struct.Struct(">IBBBB")  # share size, k, n, bytes of the code's name, rows of nodes
 NODE_INDEX: Final = struct.Struct(">H")
@@ -43,8 +51,8 @@ def unpack_claim(stripe: bytes, packed: bytes, offset: int = 0) -> tuple[Claim, 
             )
             offset += step * node_count
         return Claim(StripeId(stripe), share_size, code, Geometry(needed, total), tuple(rows)), offset
-    except (struct.error, IndexError, ValueError) as problem:
-        raise CorruptEntryError(f"a claim on stripe {stripe.hex()[:16]} cannot be read: {problem}") from None
+    except (struct.error, IndexError, TypeError, ValueError) as problem:
+        raise CorruptEntryError(f"a claim on stripe {stripe!r} cannot be read: {problem}") from None
 
 
 def pack_claims(claims: Sequence[Claim]) -> bytes:
@@ -77,3 +85,15 @@ def register_digest(key: RegisterKey, row: RegisterRow) -> bytes:
         digest.update(struct.pack(">I", len(part)))
         digest.update(part)
     return digest.digest()
+
+
+def stamp(key: bytes, value: bytes) -> bytes:
+    """Return a small value with the xxh3-128 that tells whether it is still what was written under a key."""
+    return value + xxhash.xxh3_128_digest(struct.pack(">I", len(key)) + key + value)
+
+
+def unstamp(key: bytes, stamped: object) -> bytes:
+    """Return what `stamp` was given. Raises: StoreError: it is damaged."""
+    if isinstance(stamped, bytes) and stamp(key, stamped[:-16]) == stamped:
+        return stamped[:-16]
+    raise StoreError(f"what the vault keeps under {key!r} is damaged")

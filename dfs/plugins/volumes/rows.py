@@ -7,6 +7,7 @@ pin is noted in `suspects`, so that `collect` never walks all shares.
 """
 
 import sqlite3
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -28,43 +29,17 @@ from dfs.core.api import (
     invariant,
 )
 
-from .packing import pack_claim, pack_claims, register_digest, unpack_claim, unpack_claims
+from .packing import (
+    pack_claim,
+    pack_claims,
+    register_digest,
+    stamp,
+    unpack_claim,
+    unpack_claims,
+    unstamp,
+)
 
-SCHEMA_VERSION: Final = 1
 CHECK_STEP_COUNT: Final = 100_000  # steps of SQLite between two looks whether a check is to stop
-
-# Small shares lie in `shares` itself, in the order they came; larger ones in a volume, then body is NULL.
-SCHEMA: Final = """
-CREATE TABLE own (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE floors (directory BLOB PRIMARY KEY, ballot BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE registers (
-    directory BLOB NOT NULL, name BLOB NOT NULL, promised BLOB NOT NULL, accepted BLOB NOT NULL,
-    value BLOB NOT NULL, digest BLOB NOT NULL, claim_set BLOB NOT NULL, confirmed BLOB NOT NULL,
-    safe INTEGER NOT NULL, claimed_count INTEGER NOT NULL, row_digest BLOB NOT NULL,
-    PRIMARY KEY (directory, name)) WITHOUT ROWID;
-CREATE TABLE shares (
-    row_id INTEGER PRIMARY KEY, stripe BLOB NOT NULL, share_index INTEGER NOT NULL, size INTEGER NOT NULL,
-    checksum BLOB NOT NULL, volume INTEGER, generation INTEGER, offset INTEGER, body BLOB,
-    UNIQUE (stripe, share_index));
-CREATE INDEX shares_by_place ON shares (volume, offset, size, generation) WHERE volume IS NOT NULL;
-CREATE TABLE corrupt (
-    stripe BLOB NOT NULL, share_index INTEGER NOT NULL, PRIMARY KEY (stripe, share_index)) WITHOUT ROWID;
-CREATE TABLE claims (
-    directory BLOB NOT NULL, name BLOB NOT NULL, ballot BLOB NOT NULL, position INTEGER NOT NULL,
-    stripe BLOB NOT NULL, rest BLOB NOT NULL, PRIMARY KEY (directory, name, ballot, position)) WITHOUT ROWID;
-CREATE INDEX claims_by_stripe ON claims (stripe);
-CREATE TABLE staged_claims (
-    claim_set BLOB NOT NULL, part_index INTEGER NOT NULL, until_s REAL NOT NULL, claims BLOB NOT NULL,
-    PRIMARY KEY (claim_set, part_index));
-CREATE TABLE owed (
-    directory BLOB NOT NULL, name BLOB NOT NULL, ballot BLOB NOT NULL, stripe BLOB NOT NULL,
-    share_index INTEGER NOT NULL, PRIMARY KEY (directory, name, ballot, stripe, share_index)) WITHOUT ROWID;
-CREATE INDEX owed_by_share ON owed (stripe, share_index);
-CREATE TABLE pins (stripe BLOB PRIMARY KEY, until_s REAL NOT NULL) WITHOUT ROWID;
-CREATE INDEX pins_by_end ON pins (until_s);
-CREATE TABLE suspects (stripe BLOB PRIMARY KEY) WITHOUT ROWID;
-"""
 
 REGISTER_COLUMNS: Final = """
 SELECT name, promised, accepted, value, digest, claim_set, confirmed, safe, claimed_count, row_digest,
@@ -156,6 +131,10 @@ class VolumeRows:
     generation: int
 
 
+def _bytes(column: object) -> bytes:
+    return column if isinstance(column, bytes) else str(column).encode()  # it was of another kind once
+
+
 def _register_row(directory: DirectoryId, columns: RegisterColumns) -> tuple[RegisterKey, RegisterRow | None]:
     """Return the row, or None in its place when it fails its digest."""
     (
@@ -172,7 +151,7 @@ def _register_row(directory: DirectoryId, columns: RegisterColumns) -> tuple[Reg
         owed,
         corrupt,
     ) = columns
-    key = RegisterKey(directory, NameId(name))
+    key = RegisterKey(directory, NameId(_bytes(name)))
     row = RegisterRow(
         Ballot(promised),
         Ballot(accepted),
@@ -185,7 +164,10 @@ def _register_row(directory: DirectoryId, columns: RegisterColumns) -> tuple[Reg
         owed,
         corrupt,
     )
-    return key, row if register_digest(key, row) == row_digest else None
+    try:
+        return key, row if register_digest(key, row) == row_digest else None
+    except (TypeError, struct.error):  # a column is of another kind now
+        return key, None
 
 
 class Rows:
@@ -236,7 +218,10 @@ class Rows:
     def directories(self, after: bytes, count_max: int) -> Sequence[tuple[DirectoryId, int, Ballot]]:
         """Return directories with id > ``after`` that have rows or a floor: id, rows, floor."""
         found = self._connection.execute(DIRECTORIES, {"after": after, "count_max": count_max})
-        return [(DirectoryId(directory), count, Ballot(floor)) for directory, count, floor in found]
+        return [
+            (DirectoryId(directory), count, Ballot(unstamp(directory, floor) if floor else b""))
+            for directory, count, floor in found
+        ]
 
     def lacking(self, after: bytes, count_max: int) -> Sequence[tuple[Claim, tuple[int, ...]]]:
         """Return claimed stripes with id > ``after`` of which shares are owed or corrupt."""
@@ -267,13 +252,12 @@ class Rows:
         found = self._connection.execute(
             "SELECT ballot FROM floors WHERE directory = ?", (directory,)
         ).fetchone()
-        return Ballot(found[0]) if found else NO_BALLOT
+        return Ballot(unstamp(directory, found[0])) if found else NO_BALLOT
 
     def meta(self, name: str) -> bytes | None:
         """Return a small value kept with the vault."""
         found = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        value: bytes | None = found[0] if found else None
-        return value
+        return unstamp(name.encode(), found[0]) if found else None
 
     def share(self, key: ShareKey) -> ShareRow | None:
         """Return the row of a share."""
@@ -286,6 +270,9 @@ class Rows:
         if found is None:
             return None
         size, checksum, body, volume, generation, offset, corrupt = found
+        kinds = (int, bytes, type(None), int, int, int) if body is None else (int, bytes, bytes)
+        if not all(map(isinstance, found, kinds)):  # a column is of another kind now
+            return ShareRow(0, b"", b"", None, corrupt=True)
         place = None if volume is None else Place(volume, generation, offset, size)
         return ShareRow(size, checksum, body, place, bool(corrupt))
 
@@ -293,6 +280,7 @@ class Rows:
         """Return share names in order."""
         found = self._connection.execute(
             """SELECT stripe, share_index FROM shares WHERE (stripe, share_index) > (?, ?)
+               AND typeof(stripe) = 'blob' AND share_index BETWEEN 0 AND 255
                ORDER BY stripe, share_index LIMIT ?""",
             (after.stripe, after.index, count_max) if after else (b"", -1, count_max),
         )
@@ -310,7 +298,8 @@ class Rows:
         """
         self._connection.set_progress_handler(stopped, CHECK_STEP_COUNT)
         try:
-            return str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+            verdict = str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+            return verdict if verdict != "ok" else self._check_values()
         except sqlite3.OperationalError as problem:
             if problem.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise
@@ -318,18 +307,35 @@ class Rows:
         finally:
             self._connection.set_progress_handler(None, 0)
 
+    def _check_values(self) -> str:
+        """Compare what stands in no index with its digest."""
+        execute = self._connection.execute
+        try:
+            for name, stamped in execute("SELECT name, value FROM meta"):
+                unstamp(str(name).encode(), stamped)
+            for directory, stamped in execute("SELECT directory, ballot FROM floors"):
+                unstamp(directory, stamped)
+            for name, value in execute("SELECT name, value FROM own WHERE name IN ('used_size', 'vault_id')"):
+                unstamp(str(name).encode(), value)
+        except StoreError as damage:
+            return damage.what
+        return "ok"
+
     def volumes(self) -> Sequence[VolumeRows]:
         """Return what the rows say of each volume, and of each generation of it if they disagree."""
         found = self._connection.execute(
             """SELECT volume, COUNT(*), SUM(size), MAX(offset + size), generation FROM shares
-               WHERE volume IS NOT NULL GROUP BY volume, generation"""
+               WHERE typeof(volume) = 'integer' AND typeof(offset + size + generation) = 'integer'
+               GROUP BY volume, generation"""
         )
         return [VolumeRows(*columns) for columns in found]
 
     def ranges(self, volume: int) -> Sequence[tuple[int, int]]:
         """Return (offset, size) of each share in a volume, in order."""
         return self._connection.execute(
-            "SELECT offset, size FROM shares WHERE volume = ? ORDER BY offset", (volume,)
+            """SELECT offset, size FROM shares
+               WHERE volume = ? AND typeof(offset + size) = 'integer' ORDER BY offset""",
+            (volume,),
         ).fetchall()
 
 
@@ -476,12 +482,13 @@ class RowsTransaction(Rows):
         self._connection.execute(
             """INSERT INTO floors VALUES (?, ?) ON CONFLICT (directory) DO UPDATE SET ballot = excluded.ballot
                WHERE excluded.ballot > ballot""",
-            (directory, ballot),
+            (directory, stamp(directory, ballot)),
         )
 
     def set_meta(self, name: str, value: bytes) -> None:
         """Keep a small value."""
-        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+        stamped = stamp(name.encode(), value)
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, stamped))
 
     def set_own(self, name: str, value: bytes | str | int) -> None:
         """Keep a value of the store itself."""
@@ -538,24 +545,12 @@ class RowsTransaction(Rows):
         """Share bytes kept."""
         return self.used_size
 
+    def set_used_size(self) -> None:
+        """Keep how many bytes all shares have together."""
+        self.set_own("used_size", stamp(b"used_size", self.used_size.to_bytes(8, "big")))
+
     def finish(self) -> None:
         """Write what belongs to the transaction as a whole; the last step before its commit."""
         self._note_suspects()
         if self.used_size != self._used_size_before:
-            self.set_own("used_size", self.used_size)
-
-
-def create_schema(connection: sqlite3.Connection) -> None:
-    """Make the tables, inside the caller's transaction (`executescript` would commit it)."""
-    for statement in SCHEMA.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def check_schema(connection: sqlite3.Connection) -> bool:
-    """Return whether there are tables. Raises: StoreError: a newer dfs made them."""
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise StoreError(f"the vault has format {version}, this dfs reads up to {SCHEMA_VERSION}")
-    return version > 0
+            self.set_used_size()

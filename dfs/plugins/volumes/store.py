@@ -1,7 +1,6 @@
 """The directory of a node: one folder a vault, and `.node/`, which is the node's own."""
 
 import re
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -15,7 +14,7 @@ from dfs.core.api import (
     VaultStore,
 )
 
-from .vault import VolumesVault, open_vault, vault_user
+from .vault import DATABASE_ERRORS, VolumesVault, open_vault, vault_user
 
 NAME: Final = "volumes"
 FORMAT_VERSION: Final = 1
@@ -125,7 +124,7 @@ class VolumesStore:
             return vault_user(f"{self._directory}/{name}", self._options.files)
         except NotADirectoryError:
             return None
-        except (OSError, sqlite3.Error, StoreError):
+        except (OSError, *DATABASE_ERRORS, StoreError):
             # A broken vault must not hide the others; whoever opens it is told. A hashed name is lost.
             return None if name.startswith(HASHED_PREFIX) else name
 

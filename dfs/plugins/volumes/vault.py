@@ -34,13 +34,16 @@ from dfs.core.api import (
 )
 
 from .files import FULL_ERRORS, Volumes
-from .rows import Rows, RowsTransaction, StagedShare, check_schema, create_schema
+from .packing import stamp, unstamp
+from .rows import Rows, RowsTransaction, StagedShare
+from .schema import check_schema, create_schema
 
 T = TypeVar("T")
 
 DATABASE_NAME: Final = "vault.db"
 VOLUMES_NAME: Final = "volumes"
 VAULT_ID_SIZE: Final = 16
+DATABASE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # the latter: it quotes a damaged schema
 READER_COUNT_MAX: Final = 8  # idle read connections kept
 PAGE_SIZE: Final = 4096  # of SQLite, to guess how long the write-ahead log got
 LOG_SIZE_MAX: Final = 8 << 20  # then its pages are folded into the database
@@ -92,7 +95,7 @@ class VolumesVault:
         self._writer: Final = options.files.database(self._database_path, read_only=False)
         try:
             vault_id = self._prepare()
-            self._used_size = self._kept_size()
+            self._used_size = int.from_bytes(self._own("used_size"), "big")
             self._volumes: Final = Volumes(
                 f"{folder}/{VOLUMES_NAME}", options.files, vault_id, volume_size, self._fail
             )
@@ -118,24 +121,22 @@ class VolumesVault:
             create_schema(self._writer)
             transaction = RowsTransaction(self._writer, 0)
             transaction.set_own("user", self._user)
-            transaction.set_own("vault_id", self._options.env.random_bytes(VAULT_ID_SIZE))
-            transaction.set_own("used_size", 0)
+            vault_id = self._options.env.random_bytes(VAULT_ID_SIZE)
+            transaction.set_own("vault_id", stamp(b"vault_id", vault_id))
+            transaction.set_used_size()
             transaction.set_own("clean", 1)
             self._writer.execute("COMMIT")
             self._files.sync_folder(self._folder)
         rows = Rows(self._writer)
         if rows.own("user") != self._user:
             raise StoreError(f"{self._folder} belongs to user {rows.own('user')!r}, not to {self._user!r}")
-        vault_id = rows.own("vault_id")
-        if not isinstance(vault_id, bytes):
-            raise self._damaged("its vault id is gone")
-        return vault_id
+        return self._own("vault_id")  # were it damaged, all volumes would seem to be a stranger's
 
-    def _kept_size(self) -> int:
-        size = Rows(self._writer).own("used_size")
-        if not isinstance(size, int):
-            raise self._damaged("its size is gone")
-        return size
+    def _own(self, name: str) -> bytes:
+        try:
+            return unstamp(name.encode(), Rows(self._writer).own(name))
+        except StoreError as damage:
+            raise self._damaged(damage.what) from None
 
     def _damaged(self, what: str) -> StoreError:
         return StoreError(
@@ -174,7 +175,7 @@ class VolumesVault:
         self._reason = self._reason or reason
         return StoreError(f"the vault of {self._user} failed: {reason}")
 
-    def _fault(self, problem: OSError | sqlite3.Error) -> DfsError:
+    def _fault(self, problem: OSError | sqlite3.Error | UnicodeDecodeError) -> DfsError:
         """Translate: full and busy pass, everything else ends writing."""
         if isinstance(problem, OSError):
             full, busy = problem.errno in FULL_ERRORS, False
@@ -248,7 +249,7 @@ class VolumesVault:
                 except BaseException:
                     self._roll_back()
                     raise
-            except sqlite3.Error as problem:
+            except DATABASE_ERRORS as problem:
                 raise self._fault(problem) from problem
             self._used_size = transaction.used_size
             self._volumes.committed(transaction.kept, transaction.dropped)
@@ -309,7 +310,7 @@ class VolumesVault:
                 finally:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
-        except sqlite3.Error as problem:
+        except DATABASE_ERRORS as problem:
             raise self._fault(problem) from problem
 
     @contextlib.contextmanager
@@ -407,7 +408,7 @@ def open_vault(
             raise NotInitialisedError(f"there is no vault of user {user} on this node")
         options.files.make_folder(f"{folder}/{VOLUMES_NAME}")
         return VolumesVault(folder, user, options, volume_size)
-    except (OSError, sqlite3.Error) as problem:
+    except (OSError, *DATABASE_ERRORS) as problem:
         if isinstance(problem, OSError) and problem.errno in FULL_ERRORS:
             raise DiskFullError(f"the disk with {folder} is full") from None
         raise StoreError(f"the vault of {user} in {folder} cannot be opened: {problem}") from problem
