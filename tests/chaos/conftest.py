@@ -14,10 +14,22 @@ import pytest
 from tests.chaos.deeds import DEEDS, possible, told
 from tests.chaos.kit import MEMORY, TALLIES, Nursery
 from tests.chaos.sweeps import Scene
+from tests.e2e.conftest import (  # fixtures
+    cluster as cluster,
+    environment as environment,
+    key_lines as key_lines,
+    make_cluster as make_cluster,
+)
 
 HERE = Path(__file__).parent
 TIMEOUT_S = 120
 LONG_TIMEOUT_S = 7200
+LONG_SECONDS = 600.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the length of the chaos on the network be chosen."""
+    parser.addoption("--chaos-seconds", type=float, default=LONG_SECONDS, help="of each round on the network")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

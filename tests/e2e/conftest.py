@@ -32,6 +32,7 @@ class Node:
     environment: dict[str, str]
     port: int = 0
     process: "subprocess.Popen[str] | None" = None
+    prefix: Sequence[str] = ()  # a command that runs it elsewhere
 
     @property
     def address(self) -> str:
@@ -47,7 +48,10 @@ class Node:
         log = self.directory.parent / f"{self.name}.log"
         with log.open("a") as errors:
             self.process = subprocess.Popen(
-                [*COMMAND, "serve", "--dir", str(self.directory), "--port", str(self.port), *self.arguments],
+                [
+                    *(*self.prefix, *COMMAND, "serve", "--dir", str(self.directory)),
+                    *("--port", str(self.port), *self.arguments),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
