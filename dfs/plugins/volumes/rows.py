@@ -39,6 +39,7 @@ from .packing import (
     unstamp,
 )
 
+DIRECTORY_ID_SIZE: Final = 16
 CHECK_STEP_COUNT: Final = 100_000  # steps of SQLite between two looks whether a check is to stop
 
 REGISTER_COLUMNS: Final = """
@@ -221,6 +222,7 @@ class Rows:
         return [
             (DirectoryId(directory), count, Ballot(unstamp(directory, floor) if floor else b""))
             for directory, count, floor in found
+            if isinstance(directory, bytes) and len(directory) == DIRECTORY_ID_SIZE  # it was once
         ]
 
     def lacking(self, after: bytes, count_max: int) -> Sequence[tuple[Claim, tuple[int, ...]]]:
@@ -280,7 +282,7 @@ class Rows:
         """Return share names in order."""
         found = self._connection.execute(
             """SELECT stripe, share_index FROM shares WHERE (stripe, share_index) > (?, ?)
-               AND typeof(stripe) = 'blob' AND share_index BETWEEN 0 AND 255
+               AND typeof(stripe) = 'blob' AND length(stripe) = 32 AND share_index BETWEEN 0 AND 255
                ORDER BY stripe, share_index LIMIT ?""",
             (after.stripe, after.index, count_max) if after else (b"", -1, count_max),
         )
@@ -301,7 +303,7 @@ class Rows:
             verdict = str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
             return verdict if verdict != "ok" else self._check_values()
         except sqlite3.OperationalError as problem:
-            if problem.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            if getattr(problem, "sqlite_errorcode", 0) != sqlite3.SQLITE_INTERRUPT:
                 raise
             return None
         finally:
