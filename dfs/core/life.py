@@ -1,7 +1,7 @@
 """The life of a vault on a node: its state, roster and mark; how it joins, and counts again after a loss.
 
 How a vault that lost state comes back is told in docs/formats.md, section 7.1, and why that is safe in
-docs/decisions/0005-lost-state.md. Writes go through a commit function that the server (which groups commits)
+docs/decisions/0006-lost-state.md. Writes go through a commit function that the server (which groups commits)
 or the simulator passes in.
 """
 

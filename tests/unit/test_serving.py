@@ -50,6 +50,12 @@ def test_a_node_is_made_once_and_stays_the_same(opened: Opener) -> None:
     assert identity.read_text().endswith("incarnation 1\n")
 
 
+def test_the_conf_says_how_long_uploads_are_kept_and_how_often_all_is_read(opened: Opener) -> None:
+    server = opened(pin_lease=5.0, scrub_days=7, users=None).server
+    assert (server._options.pin_lease_s, server._options.scrub_days) == (5.0, 7)
+    assert server._house.vault("ines").lease_s == 5.0
+
+
 def test_in_plain_text_no_certificate_is_made(opened: Opener) -> None:
     node = opened(name="cellar")
     assert (node.name, node.fingerprint, node.confidential) == ("cellar", b"", False)
