@@ -19,7 +19,7 @@ from dfs.output import INTERRUPTED
 from dfs.plugins import BUILTIN
 
 COMMANDS: Final = BUILTIN["dfs_commands"]
-ALIASES: Final = {"server": "serve", "shell": "client", "list": "ls"}
+ALIASES: Final = {"heal": "repair", "server": "serve", "shell": "client", "list": "ls"}
 NO_CONF: Final = """\
 No conf found (./dfc.conf, ~/dfc.conf, ./dfs.toml, ~/.config/dfs/config.toml, /etc/dfs/config.toml).
 Start with one of:
@@ -233,6 +233,7 @@ exclude_option = click.option(
 @click.option("--name", metavar="NAME", help="What the node is called; as its directory, if nothing else.")
 @click.option("--users", metavar="FILE", help="Who may log in: one NAME ed25519:KEY a line.")
 @click.option("--allow-anonymous", is_flag=True, default=None, help="Let in clients without credentials.")
+@click.option("--heal", is_flag=True, help="Repair in the background, with the conf of [heal] in the node's.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.pass_obj
 def serve(context: Context, /, *, words: tuple[str, ...], **flags: object) -> None:

@@ -260,7 +260,7 @@ class Cluster:
         self.conf: Final = conf
         self.made: Final = opened.made
         self.notes: Final = opened.notes
-        self.node_names: Final = dict(opened.vault.names)
+        self.node_names = dict(opened.vault.names)
         self._making: Making | None = None
 
     def __enter__(self) -> Self:
@@ -369,12 +369,13 @@ class Cluster:
     ) -> "Got":
         """Fetch one file to a local path or into an open binary stream. Raises: DfsError."""
         from dfs.core import getting
+        from dfs.core.local import StreamSink
 
         slots = self._client.slots()
         if isinstance(target, str):
             item = getting.GetItem(canonical(path), partial(_file_sink, Download(path, target, clobber)))
         else:
-            item = getting.GetItem(canonical(path), partial(_stream_sink, target))
+            item = getting.GetItem(canonical(path), lambda _entry: StreamSink(target))
             slots = slots[:1]  # one slot: the chunks come in order
         (got,) = self._client.run(getting.get_files(self._vault, [item], slots, progress))
         if isinstance(got, DfsError):
@@ -461,6 +462,11 @@ class Cluster:
         self._vault = evolve(self._vault, counted=counted, returning=returning)
         return repaired
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether a node lost state and does not count until it is repaired."""
+        return bool(self._vault.returning)
+
     def _scope(self, path: str) -> "Scope":
         from dfs.core.keys import directory_id, register_key
         from dfs.core.repairing import Scope
@@ -513,6 +519,7 @@ class Cluster:
         self._client.close()
         self._client = Client(evolve(self._options, known_marks=self._marks.load()))
         self._vault = self._client.open().vault
+        self.node_names = dict(self._vault.names)
         return self.repair(progress=progress)
 
     # Nodes
@@ -577,12 +584,6 @@ def _file_sink(download: Download, _entry: Entry) -> "Sink":
     from dfs.core.local import FileSink
 
     return FileSink(download.local, clobber=download.clobber)
-
-
-def _stream_sink(target: BinaryIO, _entry: Entry) -> "Sink":
-    from dfs.core.local import StreamSink
-
-    return StreamSink(target)
 
 
 def _batches(uploads: Sequence[Upload]) -> Iterator[list[Upload]]:

@@ -2,11 +2,13 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from dfs.core.errors import ConfigError, DfsError, NoConfError
-from dfs.output import DEGRADED, OK, Output, worst
+from dfs.core.paths import printable
+from dfs.output import DEGRADED, OK, Meter, Output, worst
 from dfs.plugins import BUILTIN
 
 if TYPE_CHECKING:
@@ -54,9 +56,12 @@ class Context:
         self.end(error.exit_code)
         self.output.error(error, text)
 
-    def degrade(self, text: str, *, strict: bool) -> None:
-        """Tell of less redundancy than asked for; an exit code only where the conf or ``strict`` says so."""
-        self.output.warn(text, prefix="")
+    def degrade(self, text: str, *, strict: bool = True) -> None:
+        """Tell of less redundancy than asked for, unless ``text`` is ""; an exit code only where the conf or
+        ``strict`` says so.
+        """
+        if text:
+            self.output.warn(text, prefix="")
         wanted = self.strict
         self.end(DEGRADED if (strict if wanted is None else wanted) else OK)
 
@@ -71,6 +76,18 @@ class Context:
             self.output.record(kind, values, text)
         else:
             self.output.values(values, text)
+
+    def note(self, text: str) -> None:
+        """Say what was done, to people only."""
+        self.output.note(text)
+
+    def meter(self, label: str, total_size: int | None) -> closing[Meter]:
+        """Show how far something is, while it lasts."""
+        return closing(self.output.meter(self.progress, printable(label), total_size, plain=self.plain))
+
+    def redraw(self) -> None:
+        """Begin what replaces all that was printed before: on a terminal it is cleared."""
+        self.output.clear(plain=self.plain)
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal."""
@@ -212,6 +229,27 @@ class Context:
                 self.output.warn(note)
             self._introduce(self._cluster)
         return self._cluster
+
+    def clusters(self) -> "Iterator[tuple[str, Cluster]]":
+        """The open cluster; of a healer's login all vaults, one after the other."""
+        from dfs.core.errors import ForbiddenError
+
+        try:
+            cluster = self.cluster()
+        except ForbiddenError:
+            yield from self._entered()
+        else:
+            yield "", cluster
+
+    def _entered(self) -> "Iterator[tuple[str, Cluster]]":
+        from dfs.cluster import open_entered, users_to_repair
+
+        for user in users_to_repair(self.conf(), registry=self.registry):
+            try:
+                with open_entered(self.conf(), user, registry=self.registry) as cluster:
+                    yield user, cluster
+            except DfsError as error:
+                self.fail(error)
 
     def _introduce(self, cluster: "Cluster") -> None:
         """Say with -v who answers, with -vv how each node is."""

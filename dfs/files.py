@@ -5,7 +5,6 @@ import stat
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from dfs.cluster import Download, Upload
@@ -240,9 +239,7 @@ def _put_all(context: Context, uploads: Sequence[Upload], options: PutOptions) -
             f"cipher {cluster.conf.cipher} hides nothing from the nodes and notices no change"
         )
     label = uploads[0].path if len(uploads) == 1 else count_text(len(uploads), "file")
-    with closing(
-        context.output.meter(context.progress, printable(label), total_size, plain=context.plain)
-    ) as meter:
+    with context.meter(label, total_size) as meter:
         outcomes = cluster.put_files(
             uploads,
             if_version=options.if_version,
@@ -442,9 +439,7 @@ def _make_folder_below(top: str, relative: str) -> None:
 def _get_all(context: Context, wanted: Sequence[Download]) -> None:
     cluster = context.cluster()
     label = wanted[0].path if len(wanted) == 1 else count_text(len(wanted), "file")
-    with closing(
-        context.output.meter(context.progress, printable(label), None, plain=context.plain)
-    ) as meter:
+    with context.meter(label, None) as meter:
         if meter.active and len(wanted) == 1:
             meter.total_size = _size_of(cluster, wanted[0].path)
         results = cluster.get_files(wanted, progress=meter)

@@ -28,6 +28,7 @@ NAMES: Final = {
     **{kind.exit_code: kind.name for kind in DfsError.__subclasses__()},
 }
 CODE_PATTERN: Final = re.compile(r"\((DFS-E[0-9]{3})\)$")
+CLEAR_SCREEN: Final = "\x1b[2J\x1b[H"
 METER_START_S: Final = 0.5  # what is over sooner shows no progress
 METER_PLAIN_S: Final = 10.0  # between two lines where there is no terminal
 
@@ -135,6 +136,14 @@ class Output:
             }
             sys.stdout.write(f"{json.dumps(envelope)}\n")
         self._finished = True
+        sys.stdout.flush()
+
+    def clear(self, *, plain: bool) -> None:
+        """Begin a new screen; where there is no terminal to clear, or ``plain``, an empty line."""
+        if self.structured:
+            return
+        terminal = sys.stdout.isatty() and not plain
+        sys.stdout.write(CLEAR_SCREEN if terminal else "\n")
         sys.stdout.flush()
 
     def meter(self, mode: str, label: str, total_size: int | None, *, plain: bool) -> "Meter":

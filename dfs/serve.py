@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dfs
 from dfs.context import Context
@@ -18,6 +18,10 @@ from dfs.core.paths import printable
 from dfs.core.serving import OpenedNode, open_node
 from dfs.core.settings import NodeConf
 from dfs.core.units import split_address
+
+if TYPE_CHECKING:
+    from dfs.core.registry import Registry
+    from dfs.tending import Tender
 
 SYSTEM_CONF: Final = "/etc/dfs/node.toml"
 GRACE_S: Final = 0.2  # for requests under way when the node is told to stop
@@ -42,21 +46,35 @@ class JsonFormatter(logging.Formatter):
 
 def serve(context: Context, words: Sequence[str], flags: Mapping[str, object]) -> None:
     """Run a node until it is told to stop (SIGTERM, SIGINT); SIGHUP has it read its users file again."""
-    conf, users_required = node_conf(context, words, flags)
+    heal = bool(flags.get("heal"))
+    conf, users_required = node_conf(
+        context, words, {name: value for name, value in flags.items() if name != "heal"}
+    )
     # Blocked in this and so in every later thread, they wait for `sigwait` and never tear into anything.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     _set_up_log(conf)
     registry = context.node_registry(conf)
+    tender = _tender(conf, registry) if heal else None
     node = open_node(conf, registry=registry, version=dfs.__version__, users_required=users_required)
     node.server.start()
     _warn(conf, node)
     _say_ready(context, conf, node)
     node.accounts.start()
+    if tender is not None:
+        tender.start()
     notify("READY=1")
     while signal.sigwait(SIGNALS) == signal.SIGHUP:
         node.accounts.reload()
     notify("STOPPING=1")
+    if tender is not None:
+        tender.stop()
     node.server.stop(GRACE_S)
+
+
+def _tender(conf: NodeConf, registry: "Registry") -> "Tender":
+    from dfs.tending import tender_of  # it brings a whole client along
+
+    return tender_of(conf, registry)
 
 
 def node_conf(context: Context, words: Sequence[str], flags: Mapping[str, object]) -> tuple[NodeConf, bool]:

@@ -138,7 +138,7 @@ def degraded_line(outcome: Outcome, labels: Mapping[NodeId, str], states: Iterab
     path = printable(outcome.path)
     return (
         f"degraded: {path} is not on {away}. The file is stored and readable."
-        f" When {back}, put it again: only what is missing is sent.  (DFS-E301)"
+        f" When {back}: dfs repair {path}  (DFS-E301)"
     )
 
 
@@ -219,7 +219,7 @@ def _summary(listed: Sequence["Listed"], nodes: Sequence[tuple[NodeId, str]]) ->
     degraded = sum(1 for item in files if item.health.value == "degraded")
     incomplete = [item for item in files if item.health.value == "incomplete"]
     if degraded:
-        parts.append(f"{degraded} degraded: bring the missing nodes back, or put it again.")
+        parts.append(f"{degraded} degraded: dfs repair.")
     if incomplete:
         away = sorted({name for item in incomplete for name in _away(item, nodes)})
         parts.append(f"{len(incomplete)} incomplete: put it again, or bring back {', '.join(away)}.")

@@ -326,6 +326,7 @@ class Client:
                 f" it is made once all nodes are up, now missing: {away}"
             )
         if fresh:
+            self._require_owner(owner)
             roster = self.run(vaults.make_roster(vault, roster or self._wanted_roster()))
             members = {node: vaults.Member(VaultState.NEW, roster) for node in members}
         vault = self._settled(vault, roster, members)
@@ -339,6 +340,16 @@ class Client:
         if late and not made:
             self.run(vaults.activate(vault, late))
         return Opened(evolve(vault, keys=vault_keys(master)), made, ())
+
+    def _require_owner(self, owner: vaults.Owner) -> None:
+        """Make no vault for a healer. Raises: ForbiddenError."""
+        links = self.links
+        answers = self.run(ask([Send(node, node, messages.Vaults("")) for node in links], quick=True))
+        if answers.replies:
+            raise ForbiddenError(
+                f"{owner.user} is a healer's account: it has no files of its own",
+                next_step="It can run dfs repair --all and dfs status.",
+            )
 
     def _settled(self, vault: Vault, roster: bytes, members: dict[NodeId, vaults.Member]) -> Vault:
         """Return the vault with the nodes that count, after telling those that lost state what they are."""

@@ -69,8 +69,8 @@ class Drop:
 
 @frozen
 class Reply:
-    """A node answered. ``bulk``: what came with it, unless it went ``into`` buffers. ``mark``: how many commits
-    its vault had seen.
+    """A node answered. ``bulk``: what came with it, unless it went ``into`` buffers. ``mark``: how many
+    commits its vault had seen.
     """
 
     tag: Tag

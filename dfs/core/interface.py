@@ -8,7 +8,7 @@ else escapes. A ``deadline_s`` is a value of the monotonic clock, not a duration
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -553,6 +553,9 @@ class CommandContext(Protocol):
     def cluster(self) -> Any:  # noqa: ANN401 - dfs.cluster.Cluster, which lies above this file
         """The open cluster (dfs.cluster.Cluster): the public Python API. It is closed for the command."""
 
+    def clusters(self) -> Iterator[tuple[str, Any]]:
+        """The open cluster, with ""; with a healer's login the vault of every user, with the user's name."""
+
     def remote(self, path: str) -> str:
         """The canonical remote path of an argument; ``CLUSTER:`` is taken off. Raises: ConfigError."""
 
@@ -599,7 +602,7 @@ class CommandContext(Protocol):
         """Note the exit code of a part, as `fail` does with an error's."""
 
     def degrade(self, text: str) -> None:
-        """Tell on stderr, unless it is "", of less redundancy than wanted: exit code 3, or 0 if `--no-strict`."""
+        """Tell on stderr, unless it is "", of too little redundancy: exit code 3, or 0 with `--no-strict`."""
 
     def meter(self, label: str, total_size: int | None) -> AbstractContextManager[Callable[[int], object]]:
         """Show on stderr how far something is, while it lasts; it is called with the bytes done since."""

@@ -40,6 +40,10 @@ BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "dfs_commands": {
         "demo": ("dfs.plugins.command_demo", "watch files survive dead nodes"),
         "rm": ("dfs.plugins.command_rm", "remove files and folders"),
+        "check": ("dfs.plugins.command_check", "say which files are complete"),
+        "repair": ("dfs.plugins.command_repair", "make missing and bad shares again"),
+        "status": ("dfs.plugins.command_status", "show how the nodes are"),
+        "replace": ("dfs.plugins.command_replace", "put an empty node in the place of a lost one"),
         "mkdir": ("dfs.plugins.command_mkdir", "make a folder"),
         "user": ("dfs.plugins.command_user", "add users to the users file of a node, convert passwords"),
         "cert": ("dfs.plugins.command_cert", "show the certificates of the nodes, trust a new one"),

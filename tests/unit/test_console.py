@@ -543,7 +543,7 @@ def test_failures_one_shot(farm: Farm, dfc: Callable[..., tuple[int, str, str]])
         "g  3.2 KiB, 3 of 4 nodes, survives any 1",
         (
             f"degraded: g is not on DFS4 {farm.addresses[4]} (refused). The file is stored and readable."
-            " When DFS4 is back, put it again: only what is missing is sent.  (DFS-E301)"
+            " When DFS4 is back: dfs repair g  (DFS-E301)"
         ),
     ]
     farm.stop(1, 2)

@@ -182,3 +182,19 @@ def test_programs_and_quiet_people_see_no_progress() -> None:
         meter = out.meter("on", "a", 1, plain=False)
         assert not meter.active
         meter(10**9)
+
+
+def test_a_new_screen_clears_nothing_but_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Output()
+    out.clear(plain=False)
+    assert capsys.readouterr().out == "\n"
+    stream = Terminal()
+    monkeypatch.setattr("sys.stdout", stream)
+    out.clear(plain=True)
+    out.clear(plain=False)
+    assert stream.getvalue() == f"\n{output.CLEAR_SCREEN}"
+    out.json = True
+    out.clear(plain=False)
+    assert stream.getvalue() == f"\n{output.CLEAR_SCREEN}"

@@ -117,7 +117,7 @@ def test_a_degraded_file_names_the_nodes_and_the_remedy() -> None:
     line = texts.degraded_line(outcome, LABELS, states)
     assert line == (
         "degraded: a.iso is not on dfs3 127.0.0.1:7773 (refused). The file is stored and readable."
-        " When dfs3 is back, put it again: only what is missing is sent.  (DFS-E301)"
+        " When dfs3 is back: dfs repair a.iso  (DFS-E301)"
     )
     # a node that is down and was never met, so nobody knows which id it has
     never_met = {node: label for node, label in LABELS.items() if node != IDS[2]}
@@ -169,7 +169,7 @@ def test_the_long_table() -> None:
             "   needs 2; gone from dfs2, dfs3, dfs4"
         ),
         (
-            "3 files, 1.8 GiB. 1 degraded: bring the missing nodes back, or put it again."
+            "3 files, 1.8 GiB. 1 degraded: dfs repair."
             " 1 incomplete: put it again, or bring back dfs2, dfs3, dfs4."
         ),
     ]

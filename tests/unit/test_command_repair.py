@@ -1,0 +1,54 @@
+"""`dfs repair`."""
+
+import os
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def flawed(home: Any) -> Any:
+    """A home with a file of which a node lacks its share."""
+    home.write("f", os.urandom(100_000))
+    home.dfs("put", "f")
+    vault = home.nodes[3].server._options.store.vault("odile", create=False)
+    (key,) = vault.shares(None, 10)
+    vault.transact(lambda transaction: transaction.mark_corrupt(key))
+    return home
+
+
+def test_nothing_to_do(home: Any) -> None:
+    home.write("f")
+    home.dfs("put", "f")
+    assert home.dfs("repair") == []
+    assert "nothing to repair" in home.err
+
+
+def test_what_is_bad_is_made_again_once(flawed: Any) -> None:
+    assert flawed.dfs("check", status=6)[0].startswith("CORRUPT 3/4  f")
+    flawed.dfs("repair", "-n")
+    assert "plan: 0 entries to bring up to date, 1 share to make (reads " in flawed.err
+    flawed.dfs("check", status=6)
+    (line,) = flawed.dfs("repair", "f")
+    assert line.startswith("repair made 1 share (read ")
+    assert flawed.dfs("check") == ["1 file, 1 complete."]
+    assert flawed.json("repair", "--all")["data"]["made"] == 0
+
+
+def test_programs_learn_what_was_planned_and_made(flawed: Any) -> None:
+    told = flawed.json("heal")["data"]
+    assert told["planned"]["shares"] == told["made"] == 1
+    assert told["planned"]["written"] == told["written"]
+    assert told["left"] == []
+
+
+def test_what_cannot_be_done_is_told(flawed: Any) -> None:
+    flawed.kill(1)
+    flawed.dfs("repair")
+    flawed.kill(4)
+    flawed.dfs("repair", status=7)
+
+
+def test_words_that_exclude_each_other(flawed: Any) -> None:
+    flawed.dfs("repair", "f", "--all", status=2)
+    flawed.dfs("repair", "missing", status=4)
