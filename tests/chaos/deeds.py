@@ -27,7 +27,7 @@ STEP_COUNT: Final = 100_000  # more than anybody is busy with
 
 @frozen
 class Step:
-    """One thing a user does: put ``path`` with the bytes of ``seed``, rm it, get it, ls, or tidy."""
+    """One thing a user does: put ``path`` with the bytes of ``seed``, rm it, get it, ls, tidy, or mend."""
 
     verb: str
     path: str = ""
@@ -68,6 +68,7 @@ DEEDS: Final[Mapping[str, Sequence[Step]]] = {
         Step("put", "again/large", 32, 600_000),  # into the volumes that came free
         Step("tidy"),
     ],
+    "repair": [Step("mend")],
     "start": [Step("ls"), Step("get", "old/large"), Step("put", "started", 41, 12_000)],
 }
 
@@ -164,6 +165,9 @@ def take(town: Town, step: Step) -> None:
         town.get(step.path)
     elif step.verb == "ls":
         town.names()
+    elif step.verb == "mend":
+        town.scrub()
+        town.repair()
     else:
         assert step.verb == "tidy"
         town.tidy()
@@ -226,13 +230,19 @@ def inspect(folder: Path, before: Possible, steps: Sequence[Step], seed: str, aw
         for number, resident in town.residents.items():
             findings.problems += [f"DFS{number} {problem}" for problem in _broken_words(resident, said)]
         settled = _contents(town, possible(before, steps, said), findings)
+        others = [away]
+        if any(step.verb == "mend" for step in steps):
+            _mend_all(town, findings)
+            others.append(away % len(NODES) + 1)
         findings.problems += _bad_shares(town)
-        if away in town.residents:
-            town.residents[away].up = False
+        for other in others:
+            if other in town.residents:
+                town.residents[other].up = False
             for path, content in settled.items():
-                found = _got(town, path, findings, f"with DFS{away} away")
-                findings.expect(found == content, f"{path} is another with DFS{away} away")
-            town.residents[away].up = True
+                found = _got(town, path, findings, f"with {others} away")
+                findings.expect(found == content, f"{path} is another with {others} away")
+        for resident in town.residents.values():
+            resident.up = True
         _live_on(town, findings)
         for path, content in settled.items():
             findings.expect(_got(town, path, findings, "at last") == content, f"{path} changed after a day")
@@ -240,6 +250,18 @@ def inspect(folder: Path, before: Possible, steps: Sequence[Step], seed: str, aw
     finally:
         town.close()
     return findings.problems
+
+
+def _mend_all(town: Town, findings: Findings) -> None:
+    """Finish a repair that was cut short: then every share is where it belongs, and any two nodes suffice."""
+    town.scrub()
+    try:
+        repaired = town.repair()
+        findings.expect(not repaired.left, f"repair leaves {repaired.left}")
+        again = town.repair()
+        findings.expect(not again.shares, "a second repair finds something to do")
+    except DfsError as error:
+        findings.expect(False, f"cannot be repaired: {error}")
 
 
 def _contents(town: Town, expected: Possible, findings: Findings) -> dict[str, bytes | None]:

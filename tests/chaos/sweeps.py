@@ -8,8 +8,9 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from tests.chaos.deeds import DEEDS, Possible, inspect, possible, told
+from tests.chaos.deeds import DEEDS, Possible, Step, inspect, possible, told
 from tests.chaos.kit import Nursery, strace
+from tests.chaos.town import USER, Town
 
 # Calls that change what is on disk. A kill before any other call leaves what the kill before the next of
 # these leaves, so these are all points there are.
@@ -135,6 +136,7 @@ FAULTS: Final = (
     Fault("openat", "error=EMFILE", lasting=True),
     Fault("pread64", "error=EIO", lasting=True),
 )
+WOUNDED: Final = 3
 SYNCS: Final = {"fdatasync", "fsync"}
 
 
@@ -159,6 +161,24 @@ def error_sweep(nursery: Nursery, scene: Scene, deed: str, stride: int = 1) -> S
                 sweep.bad.append(f"{deed}, {point}: a failed sync was passed over")
             sweep.judge(point)
     return sweep
+
+
+def wounded(scene: Scene, folder: Path) -> Scene:
+    """Return a scene where one node missed files and lost two volumes: there is something to repair."""
+    shutil.copytree(scene.folder, folder)
+    town = Town(folder, "wounded")
+    town.residents[WOUNDED].up = False
+    contents = dict(scene.possible)
+    for step in (Step("put", "late/large", 51, 600_000), Step("put", "late/small", 52, 20_000)):
+        town.put(step.path, step.content or b"")
+        contents[step.path] = {step.content}
+    town.close()
+    first, second, *_ = sorted((folder / f"DFS{WOUNDED}" / USER / "volumes").iterdir())
+    first.unlink()
+    raw = bytearray(second.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    second.write_bytes(raw)
+    return Scene(folder, contents)
 
 
 def crashed(nursery: Nursery, scene: Scene, deed: str, kind: str, part: float, folder: Path) -> Scene:

@@ -8,9 +8,9 @@ import pytest
 
 from tests.chaos.deeds import DEEDS
 from tests.chaos.kit import Nursery, needs, tally
-from tests.chaos.sweeps import Scene, crashed, kill_sweep
+from tests.chaos.sweeps import Scene, crashed, kill_sweep, wounded
 
-WORK = sorted(set(DEEDS) - {"found", "start"})
+WORK = sorted(set(DEEDS) - {"found", "repair", "start"})
 SHORT_STRIDE = 151
 
 
@@ -56,3 +56,24 @@ def test_a_kill_at_every_call_while_recovering(
     nursery: Nursery, founded: Scene, deed: str, part: float
 ) -> None:
     start_sweep(nursery, founded, deed, part, 1)
+
+
+def repair_sweep(nursery: Nursery, founded: Scene, stride: int) -> None:
+    """Kill a repair; the next one ends it."""
+    scene = wounded(founded, nursery.folder / "wounded")
+    sweep = kill_sweep(nursery, scene, "repair", stride)
+    shutil.rmtree(scene.folder)
+    tally(f"kill, repair, every {stride}", points=sweep.points, bad=len(sweep.bad))
+    assert sweep.points >= 5
+    assert sweep.bad == []
+
+
+@needs("strace")
+def test_a_kill_while_repairing_now_and_then(nursery: Nursery, founded: Scene) -> None:
+    repair_sweep(nursery, founded, SHORT_STRIDE)
+
+
+@needs("strace")
+@pytest.mark.chaos
+def test_a_kill_at_every_call_while_repairing(nursery: Nursery, founded: Scene) -> None:
+    repair_sweep(nursery, founded, 1)

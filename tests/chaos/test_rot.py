@@ -9,12 +9,14 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from attrs import define, field, frozen
 
-from dfs.core.errors import DfsError
+from dfs.core.errors import CorruptShareError, DfsError
+from dfs.core.types import ShareKey
 from dfs.testing.stores import read
 from tests.chaos.deeds import DEEDS, Ledger, Possible, perform, possible, told
 from tests.chaos.kit import tally
@@ -84,6 +86,7 @@ class Ruin:
     folder: Path
     contents: Possible
     dump: dict[str, object] = field(factory=dict, repr=False)
+    shares: dict[ShareKey, bytes] = field(factory=dict, repr=False)
     mark: int = 0  # the last a client saw of the node
     counts: Counter[str] = field(factory=Counter)
     bad: list[str] = field(factory=list)
@@ -131,6 +134,7 @@ class Ruin:
                 # A node whose last changes are gone tells a lower mark than clients remember (A15).
                 told_of = rotten.vault.mark < self.mark or is_told(rotten)
                 self._read(town, damage)
+                self._mend(town, rotten, damage)
             away = next(number for number in town.residents if number != ROTTEN)
             if rotten is not None:
                 town.residents[away].up = False
@@ -141,6 +145,15 @@ class Ruin:
         self.counts[f"{damage.kind}: {'harmless' if not changed else 'told' if told_of else 'UNTOLD'}"] += 1
         if changed and not told_of:
             self.bad.append(f"{damage}: not told")
+
+    def _mend(self, town: Town, rotten: Resident, damage: Damage) -> None:
+        """Repair; then nothing is bad any more, unless the node lost more than shares and entries."""
+        if rotten.store.read_only_reason is not None or rotten.vault.mark < self.mark:
+            return
+        repaired = town.repair()
+        left = [*town.scrub(), *repaired.left]
+        if left or not self.shares.items() <= dump_shares(rotten).items():
+            self.bad.append(f"{damage}: not repaired: {left}")
 
     def _read(self, town: Town, damage: Damage, *, alone: bool = False) -> None:
         """``alone``: a second node is away. What is there must still be read; of what was removed the others
@@ -157,25 +170,25 @@ class Ruin:
                 self.bad.append(f"{damage}: {path} has WRONG BYTES")
 
 
-def scrub(resident: Resident) -> list[str]:
-    """Let the node read everything again; returns what it found."""
-    found: list[str] = []
-    try:
-        while True:
-            step = resident.vault.scrub()
-            found += step.findings
-            if step.ended:
-                return found
-    except DfsError as error:
-        return [*found, str(error)]
-
-
 def is_told(resident: Resident) -> bool:
     """Whether the node knows of damage: found at its start, or now that it reads everything again."""
-    found = scrub(resident)
+    found = resident.scrub()
+    return bool(found or corrupt_count(resident) or resident.store.read_only_reason)
+
+
+def corrupt_count(resident: Resident) -> int:
     connection = resident.store._writer  # type: ignore[attr-defined] # what no interface shows
-    known = connection.execute("SELECT COUNT(*) FROM corrupt").fetchone()[0]
-    return bool(found or known or resident.store.read_only_reason)
+    return int(connection.execute("SELECT COUNT(*) FROM corrupt").fetchone()[0])
+
+
+def dump_shares(resident: Resident) -> dict[ShareKey, bytes]:
+    """The shares that can be read and pass their checksum."""
+    good = {}
+    for key in resident.store.shares(None, 100_000):
+        with suppress(CorruptShareError):
+            resident.store.verify(key)
+            good[key] = read(resident.store, key)
+    return good
 
 
 def dump(resident: Resident) -> dict[str, object]:
@@ -186,8 +199,7 @@ def dump(resident: Resident) -> dict[str, object]:
         for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
             rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - its own name
             known[table] = sorted(repr(row) for row in rows if row[0] not in VOLATILE.get(table, ()))
-        for key in resident.store.shares(None, 100_000):
-            known[repr(key)] = read(resident.store, key)
+        known["bodies"] = dump_shares(resident)
     except (sqlite3.Error, UnicodeDecodeError, DfsError) as error:  # what a rotten table makes of it
         known["error"] = str(error)
     return known
@@ -202,6 +214,7 @@ def ruin(folder: Path, *, closed: bool) -> Ruin:
     contents = possible({}, DEEDS["found"], told(folder / "ledger"))
     (folder / "ledger").unlink()
     perform(town, DEEDS["delete"], Ledger(folder / "ledger"))
+    town.tidy()  # what nobody claims is nobody's loss
     contents = possible(contents, DEEDS["delete"], told(folder / "ledger"))
     (folder / "ledger").unlink()
     if closed:
@@ -216,8 +229,9 @@ def ruin(folder: Path, *, closed: bool) -> Ruin:
     shutil.copytree(folder, pristine)
     town = Town(pristine, "pristine")
     made.dump = dump(town.residents[ROTTEN])
+    made.shares = dump_shares(town.residents[ROTTEN])
     made.mark = town.residents[ROTTEN].vault.mark
-    assert scrub(town.residents[ROTTEN]) == []
+    assert town.scrub() == []
     town.close()
     return made
 

@@ -14,7 +14,7 @@ from typing import Final, TypeVar, cast
 from attrs import define, field
 
 from dfs.cluster import make_registry
-from dfs.core import folders, getting, limits, messages, putting
+from dfs.core import folders, getting, limits, messages, putting, repairing
 from dfs.core.client import ClientOptions, Plugins
 from dfs.core.effects import Done, Drop, Effect, Event, Failed, Operation, Reply, Send, Sleep, Work
 from dfs.core.env import RealFiles
@@ -28,6 +28,7 @@ from dfs.core.pipeline import Slot
 from dfs.core.quorum import default_tolerance
 from dfs.core.roster import encode_roster, roster_digest
 from dfs.core.settings import ClientConf
+from dfs.core.standing import Repaired
 from dfs.core.transfer import Vault
 from dfs.core.types import Entry, EntryKind, Geometry, Node, NodeId, Outcome, Roster, VaultState, Version
 from dfs.plugins import volumes
@@ -125,6 +126,18 @@ class Resident:
         if self.told is not None:
             self.told(self.number, request, bulk, answer)
         return answer
+
+    def scrub(self) -> list[str]:
+        """Read everything again; returns what was found, or why it ended."""
+        found: list[str] = []
+        try:
+            while True:
+                step = self.vault.scrub()
+                found += step.findings
+                if step.ended:
+                    return found
+        except DfsError as error:
+            return [*found, str(error)]
 
     def close(self) -> None:
         """End as a node that is told to stop."""
@@ -261,6 +274,14 @@ class Town:
                     while resident.vault.tidy():
                         pass
             self.env.now_s += 2 * limits.PIN_LEASE_S
+
+    def scrub(self) -> list[str]:
+        """Let every node read everything again; returns what they found."""
+        return [found for resident in self.residents.values() if resident.up for found in resident.scrub()]
+
+    def repair(self) -> Repaired:
+        """Make again what is missing or bad."""
+        return self.run(repairing.repair(self.vault, repairing.Scope(), [Slot(), Slot()]))
 
     def close(self) -> None:
         """Stop all nodes."""
