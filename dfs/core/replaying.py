@@ -25,7 +25,7 @@ from dfs.core.consensus import (
 from dfs.core.effects import Answers, Operation, Reply, Send, ask
 from dfs.core.encoding import chop
 from dfs.core.errors import NodeError, RemoteProtocolError
-from dfs.core.keys import WRAP_REGISTER
+from dfs.core.keys import WRAP_REGISTER, confirm_tag
 from dfs.core.manifest import open_entry
 from dfs.core.quorum import quorum_of
 from dfs.core.reading import Found as Read, Page, decide, list_page, read_registers
@@ -193,7 +193,7 @@ def _judge(
         return
     top = reading.top
     if top is not None:
-        top = _best_row(vault, key, reading)
+        top = _best_row(vault, group, key, reading)
         _note_shares(found, key, reading)
     promised = max(
         (state.row.promised for node, state in states.items() if state.row and node in vault.counted),
@@ -206,15 +206,24 @@ def _judge(
         _note_forgettable(vault, group, found, key, states, top)
 
 
-def _best_row(vault: Vault, key: RegisterKey, reading: Reading) -> RegisterRow:
-    """Return the chosen row with the confirmation that counts, if some holder has it, and its value."""
+def _best_row(vault: Vault, group: Group, key: RegisterKey, reading: Reading) -> RegisterRow:
+    """Return the chosen row with its value and the confirmation that counts.
+
+    An owner confirms what nobody did: else the claims of older values are never released. It is safe where
+    nothing is claimed, or where all nodes hold all their shares by now.
+    """
     rows = list(reading.holders.values())
     confirmed = [row for row in rows if (proven(vault, key, row) or vault.keyless) and row.confirmed]
     best = max(confirmed or rows, key=lambda row: row.safe)
     value = max((row.value for row in rows), key=len)
-    if confirmed:
-        return evolve(best, value=value)
-    return evolve(best, value=value, confirmed=b"", safe=False)
+    if vault.keyless or key == WRAP_REGISTER:
+        return (
+            evolve(best, value=value) if confirmed else evolve(best, value=value, confirmed=b"", safe=False)
+        )
+    whole_count = sum(1 for row in rows if not row.owed_count and not row.corrupt_count)
+    safe = (bool(confirmed) and best.safe) or not best.claim_set or whole_count == len(group.nodes)
+    tag = confirm_tag(vault.keys, key, best.accepted, best.digest)
+    return evolve(best, value=value, confirmed=tag, safe=safe)
 
 
 def _lacks(vault: Vault, node: NodeId, state: RowState, top: RegisterRow | None, promised: Ballot) -> bool:

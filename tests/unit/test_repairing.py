@@ -15,17 +15,22 @@ from dfs.core.pipeline import Slot
 from dfs.core.repairing import Scope, repair
 from dfs.core.standing import Repaired
 from dfs.core.transfer import Vault
-from dfs.core.types import EntryKind, ShareKey, VaultState
-from tests.unit.histories import get, put
+from dfs.core.types import EntryKind, RegisterRow, ShareKey, VaultState
+from tests.unit.histories import PATH, get, put
 from tests.unit.world import Server, World
 
 BODY = os.urandom(300_000)
 
 
-def repaired(world: World, vault: Vault | None = None, scope: Scope | None = None) -> Repaired:
+def flush(world: World) -> None:
+    """Commit confirmations that nobody waits for."""
     for server in world.servers:
         if server.up:
-            server.vault.commit.run(lambda _transaction: None)  # confirmations nobody waits for are due
+            server.vault.commit.run(lambda _transaction: None)
+
+
+def repaired(world: World, vault: Vault | None = None, scope: Scope | None = None) -> Repaired:
+    flush(world)
     return world.run(repair(vault or world.vault(), scope or Scope(), [Slot(), Slot()]))
 
 
@@ -86,10 +91,32 @@ def test_a_plan_changes_nothing() -> None:
     world.servers[1].up = False
     world.run(put(world, BODY))
     world.servers[1].up = True
+    flush(world)
     planned = world.run(repair(world.vault(), Scope(), [Slot()], plan_only=True))
     assert planned.planned.shares == planned.planned.registers == 1
     assert count_shares(world.servers[1]) == 0
     assert repaired(world).planned == planned.planned
+
+
+def test_older_claims_are_released_once_all_shares_are_there() -> None:
+    world = World(3)
+    world.servers[1].up = False
+    world.run(put(world, BODY))
+    world.servers[1].up = True
+    flush(world)
+    key = register_key(world.vault().keys, PATH)
+
+    def rows() -> list[RegisterRow]:
+        found = [server.store.view(lambda view: view.register(key)) for server in world.servers]
+        return [row for row in found if row is not None]
+
+    for server, row in zip((world.servers[0], *world.servers[2:]), rows(), strict=True):
+        unsafe = evolve(row, safe=False)
+        server.store.transact(lambda transaction, row=unsafe: transaction.set_register(key, row))  # type: ignore[misc]
+    repaired(world)
+    assert [row.safe for row in rows()] == [False] * 4
+    repaired(world)
+    assert [row.safe for row in rows()] == [True] * 4
 
 
 def test_only_what_was_asked_for_is_repaired() -> None:

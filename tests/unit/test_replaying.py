@@ -194,6 +194,7 @@ def test_a_value_below_a_floor_is_written_again(monkeypatch: pytest.MonkeyPatch)
     assert again.accepted > row.accepted
     got, body = world.run(get(world))
     assert (got.entry.version, body) == (version, BODY)
+    flush(world)
     assert world.run(survey(world.vault(), key.directory)).due == []
 
 
@@ -231,3 +232,22 @@ def test_what_was_never_chosen_is_buried() -> None:
     world.run(replay(world.vault(), found))
     assert [row_of(server, key) for server in world.servers] == [None] * 4
     assert world.run(survey(world.vault(), key.directory)).due == []
+
+
+def test_an_owner_confirms_what_nobody_did() -> None:
+    """Seed 38 of the simulator: all nodes held a tombstone, so its old shares were claimed for ever."""
+    world = World(13)
+    world.run(put(world, BODY))
+    key = key_of(world)
+    for server in world.servers:
+        server.refuses[messages.Confirm] = ConflictError("not now")
+    world.run(remove_entries(world.vault(), [PATH], kind=EntryKind.FILE))
+    for server in world.servers:
+        server.refuses.clear()
+    healer = evolve(world.vault(), keyless=True)
+    assert world.run(survey(healer, key.directory)).due == []
+    world.run(replay(world.vault(), world.run(survey(world.vault(), key.directory))))
+    rows = [row_of(server, key) for server in world.servers]
+    assert all(row is not None and row.confirmed and row.safe for row in rows)
+    world.run(replay(world.vault(), world.run(survey(world.vault(), key.directory))))
+    assert [row_of(server, key) for server in world.servers] == [None] * 4
