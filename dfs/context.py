@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from dfs.core.errors import ConfigError, DfsError, NoConfError
+from dfs.core.errors import ConfigError, DfsError, NoConfError, NotInitialisedError
 from dfs.core.paths import printable
 from dfs.output import DEGRADED, OK, Meter, Output, worst
 from dfs.plugins import BUILTIN
@@ -248,6 +248,8 @@ class Context:
             try:
                 with open_entered(self.conf(), user, registry=self.registry) as cluster:
                     yield user, cluster
+            except NotInitialisedError:
+                continue  # an account that has stored nothing yet
             except DfsError as error:
                 self.fail(error)
 

@@ -10,7 +10,7 @@ import threading
 from typing import Final
 
 from dfs.cluster import open_entered, users_to_repair
-from dfs.core.errors import ConfigError, DfsError
+from dfs.core.errors import ConfigError, DfsError, NotInitialisedError
 from dfs.core.places import load_conf
 from dfs.core.registry import Registry
 from dfs.core.settings import ClientConf, NodeConf
@@ -58,6 +58,8 @@ class Tender:
                 return
             try:
                 self._tend_one(user)
+            except NotInitialisedError:
+                continue  # an account that has stored nothing yet
             except DfsError as error:
                 log.warning("repair of the vault of %s: %s", user, error.what)
 
