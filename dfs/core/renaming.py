@@ -13,7 +13,14 @@ from attrs import evolve
 from dfs.core import limits, pipeline
 from dfs.core.consensus import Change, Proposal, change_registers
 from dfs.core.effects import Operation, parallel
-from dfs.core.errors import ConflictError, DfsError, IncompleteError, NotFoundError, QuorumError
+from dfs.core.errors import (
+    ConflictError,
+    DfsError,
+    IncompleteError,
+    NotFoundError,
+    QuorumError,
+    UnknownOutcomeError,
+)
 from dfs.core.folders import ballot_after, ensure_folders, remove_entries, remove_folder, stat, walk
 from dfs.core.keys import register_key
 from dfs.core.paths import ancestors, printable
@@ -101,6 +108,10 @@ def copy_entry(vault: Vault, old: str, new: str, slots: Sequence[Slot]) -> Opera
     ]
     if isinstance(outcome, DfsError):
         raise outcome
+    if not outcome.safe:
+        raise UnknownOutcomeError(
+            f"{printable(new)} was written, but shares were lost before: both names are kept"
+        )
     return entry
 
 

@@ -4,14 +4,17 @@ import os
 from itertools import pairwise
 
 import pytest
+from attrs import evolve
 
 from dfs.core import messages
-from dfs.core.errors import ConflictError, DfsError, NotFoundError
+from dfs.core.errors import ConflictError, DfsError, NotFoundError, UnknownOutcomeError
 from dfs.core.folders import make_folder, stat, walk
+from dfs.core.node import Answer
 from dfs.core.pipeline import Slot
 from dfs.core.renaming import copy_entry, rename
 from dfs.core.repairing import Scope, repair
-from tests.unit.histories import get, put
+from dfs.core.types import Geometry
+from tests.unit.histories import get, making_of, put
 from tests.unit.world import World
 
 BODY = os.urandom(120_000)
@@ -109,3 +112,23 @@ def test_a_client_that_dies_anywhere_leaves_a_name(seed: int) -> None:
     assert left in (["a"], ["a", "b"], ["b"])
     for path in left:
         assert world.run(get(world, path))[1] == BODY
+
+
+def test_the_old_name_stays_when_shares_were_lost_on_the_way() -> None:
+    """All of 4 shares are needed; one is gone when the new name comes to its node."""
+    world = World(7)
+    making = making_of(world)
+    stages = world.plugins.stages(evolve(making.stages.recipe, geometry=Geometry(4, 4)))
+    world.run(put(world, BODY, "a", making=evolve(making, stages=stages)))
+
+    def lose(request: messages.Request, answer: Answer) -> Answer:
+        if isinstance(request, messages.Prepare):
+            store = world.servers[1].store
+            (key,) = store.shares(None, 9)
+            store.transact(lambda transaction: transaction.mark_corrupt(key))
+        return answer
+
+    world.servers[1].tamper = lose
+    with pytest.raises(UnknownOutcomeError, match="both names are kept"):
+        renamed(world, "a", "b")
+    assert names(world) == ["a", "b"]
