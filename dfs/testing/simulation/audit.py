@@ -158,6 +158,7 @@ class Audit:
                 self.world.violate(f"{node.name} keeps {count} shares that nothing claims")
 
     def _judge_histories(self) -> None:
+        self.histories.settle_renames()
         for path, history in self.histories.seen.items():
             try:
                 fine = explained(history)

@@ -196,7 +196,7 @@ class Client:
     def stages(self) -> Stages:
         """The stages of new files."""
         plan = self.world.plan
-        total = roster_of(plan.node_count or 1).group_size
+        total = roster_of(plan).group_size
         needed = min(plan.needed or default_geometry(total).needed, total)
         return self.stages_of(plugins().recipe(Geometry(needed, total)))
 
@@ -216,7 +216,7 @@ class Client:
             raise QuorumError("no node answers")
         bare = Vault(
             keys=master_keys(),
-            roster=roster_of(self.world.plan.node_count or 1),
+            roster=roster_of(self.world.plan),
             roster_digest=b"",
             counted=frozenset(),
             entropy=self.clock.random_bytes,

@@ -73,7 +73,7 @@ class Troubles:
     def victim(self, *, register: bool = False) -> SimNode | None:
         """Return a node that may lose what was durable; ``register``: entries too, not only shares."""
         plan = self.world.plan
-        roster = roster_of(plan.node_count or 1)
+        roster = roster_of(plan)
         quorum = quorum_of(roster.group_size, roster.tolerance)
         needed = plan.needed or 1
         spare = min(quorum.total, max(needed + 1, quorum.write)) - needed
@@ -234,7 +234,7 @@ class Troubles:
 
     def rollback(self) -> None:
         """A node is put back to an earlier copy of its disk, which is taken first."""
-        tolerance = roster_of(self.world.plan.node_count or 1).tolerance
+        tolerance = roster_of(self.world.plan).tolerance
         copies = self.copies
         if not copies or (len(copies) < 3 and self.world.draw.random() < 0.5):
             node = copies[0][0] if copies else self.victim(register=True)

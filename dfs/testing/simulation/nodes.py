@@ -53,11 +53,15 @@ def node_id_of(index: int) -> NodeId:
 
 
 @cache
-def roster_of(node_count: int) -> Roster:
-    """The roster of a vault on so many nodes."""
-    total = min(node_count, limits.GROUP_SIZE_MAX)
+def _roster(node_count: int, group_size: int) -> Roster:
     nodes = tuple(Node(node_id_of(index)) for index in range(node_count))
-    return Roster(1, nodes, total, default_tolerance(total))
+    return Roster(1, nodes, group_size, default_tolerance(group_size))
+
+
+def roster_of(plan: Plan) -> Roster:
+    """The roster of the vault of a run."""
+    node_count = plan.node_count or 1
+    return _roster(node_count, plan.group_size or node_count)
 
 
 @frozen
@@ -413,19 +417,19 @@ def exchange(
 
 
 @cache
-def _birth(node_count: int, index: int) -> Image:
+def _birth(node_count: int, group_size: int, index: int) -> Image:
     """The disk of a node whose vault was just made."""
     world = World(0, Plan(store="volumes", skew=False, share_inline_size=0))
     node = SimNode(world, index, Disk(world.draw))
     node.start()
-    for request in birth_requests(node_count):
+    for request in birth_requests(_roster(node_count, group_size)):
         exchange(Session(Phase.AUTHENTICATED), node.converse(), request, b"")
     return node.disk.image()
 
 
-def birth_requests(node_count: int) -> tuple[messages.Request, ...]:
+def birth_requests(roster: Roster) -> tuple[messages.Request, ...]:
     """What makes an empty vault out of a new one."""
-    encoded = encode_roster(roster_of(node_count))
+    encoded = encode_roster(roster)
     return messages.Create(encoded), messages.Activate(roster_digest(encoded))
 
 
@@ -437,10 +441,10 @@ def make_nodes(world: World) -> list[SimNode]:
         node = SimNode(world, index, Disk(world.draw, world.reached))
         if world.plan.store == "memory":
             node.start()
-            for request in birth_requests(node_count):
+            for request in birth_requests(roster_of(world.plan)):
                 exchange(Session(Phase.AUTHENTICATED), node.converse(), request, b"")
         else:
-            node.disk.restore(_birth(node_count, index))
+            node.disk.restore(_birth(node_count, world.plan.group_size or node_count, index))
             node.start()
         nodes.append(node)
     return nodes

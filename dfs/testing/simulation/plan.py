@@ -16,6 +16,7 @@ WISHES: Final[Mapping[str, float]] = {
     "mkdir": 0.5,
     "rmdir": 0.5,
 }
+UPKEEP: Final[Mapping[str, float]] = {"rename": 1.0, "repair": 0.5, "check": 0.5}
 FAULTS: Final = (
     "loss",
     "partition",
@@ -43,16 +44,17 @@ RARITY: Final = {"rot": 3.0, "rollback": 3.0}  # these often find nothing to do
 class Plan:
     """What a run does; None is drawn from the seed.
 
-    ``needed``: k of the code. ``store``: "volumes" or "memory". ``weights``: of wishes, ``faults``: of kinds
-    of trouble (one that is left out never comes), ``calm_steps``: mean steps between two of them.
-    ``loss``, ``doubling``, ``tardiness``: how often messages are lost, come twice or come late. ``lease_s``:
-    how long pins last. ``small``: bounds of sizes so small that every path is taken with few bytes.
-    ``share_inline_size``: larger shares go into volumes. ``skew``: clocks differ and drift. ``degraded``: how
-    many writes that allow a degraded outcome.
+    ``needed``: k of the code. ``group_size``: n, nodes of one directory. ``store``: "volumes" or "memory".
+    ``weights``: of wishes, ``faults``: of kinds of trouble (one that is left out never comes),
+    ``calm_steps``: mean steps between two of them. ``loss``, ``doubling``, ``tardiness``: how often messages
+    are lost, come twice or come late. ``lease_s``: how long pins last. ``small``: bounds of sizes so small
+    that few bytes take every path. ``share_inline_size``: larger shares go into volumes. ``skew``: clocks
+    differ and drift. ``degraded``: how many writes allow a degraded outcome.
     """
 
     node_count: int | None = None
     needed: int | None = None
+    group_size: int | None = None
     client_count: int | None = None
     operation_count: int | None = None
     path_count: int | None = None
@@ -94,7 +96,13 @@ class Plan:
             "degraded": draw.choice([0.0, 0.0, 0.5]),
         }
         if not sum(found["weights"].values()):
-            found["weights"] = WISHES
+            found["weights"] = dict(WISHES)
+        draw = random.Random(f"more {seed}")
+        found["weights"] |= {wish: weight * draw.choice([0.0, 1.0]) for wish, weight in UPKEEP.items()}
+        found["group_size"] = node_count
+        if self.node_count is None and self.needed is None and draw.random() < 0.2:
+            found["group_size"] = draw.randrange((node_count + 1) // 2, node_count + 1)
+            found["needed"] = max(1, found["group_size"] // 2)
         names = {attribute.name for attribute in fields(Plan)}
         return evolve(
             self, **{name: found[name] for name in names & found.keys() if getattr(self, name) is None}

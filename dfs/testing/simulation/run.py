@@ -46,7 +46,7 @@ class _Run:
         world, plan = self.world, self.world.plan
         world.note(lambda: str(plan), str(plan).encode())
         self.cluster = Cluster(world)
-        self.histories = Histories(world, PATHS[: plan.path_count or 1])
+        self.histories = Histories(world, list(PATHS[: plan.path_count or 1]))
         self.users = Users(world, self.histories, self.cluster.client)
         self.users.start()
         self.troubles = Troubles(world, self.cluster.nodes, self.cluster.network, self.users)

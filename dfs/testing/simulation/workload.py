@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
-from dfs.core import folders, getting, putting
+from dfs.core import checking, folders, getting, putting, renaming, repairing
 from dfs.core.effects import Operation
 from dfs.core.errors import (
     ConflictError,
@@ -72,7 +72,7 @@ class Even:
 
 @frozen
 class Wish:
-    """What an operation is meant to do. ``over``: the version it must replace."""
+    """What an operation is meant to do. ``over``: the version it must replace. ``new``: the path to be."""
 
     kind: str
     path: str = ""
@@ -80,13 +80,15 @@ class Wish:
     body: bytes = field(default=b"", repr=False)
     over: Version | None = None
     degraded: bool = False
+    new: str = ""
 
     @property
     def text(self) -> str:
         """For people."""
         version = f" {self.version.hex()[:8]} ({len(self.body)} bytes)" if self.version else ""
         over = f" over {self.over.hex()[:8]}" if self.over else ""
-        return f"{self.kind} {self.path or '/'}{version}{over}"
+        new = f" to {self.new}" if self.new else ""
+        return f"{self.kind} {self.path or '/'}{version}{over}{new}"
 
 
 def put(client: Client, vault: Vault, wish: Wish, chunk_size: int) -> Operation[Outcome]:
@@ -120,6 +122,16 @@ def get(vault: Vault, path: str) -> Operation[tuple[Got, bytes | None]]:
     return got, sinks[-1].whole
 
 
+def rename(vault: Vault, wish: Wish, draws: list[bytes]) -> Operation[list[str]]:
+    """Rename one file, noting what is drawn for it."""
+
+    def entropy(size: int) -> bytes:
+        draws.append(vault.entropy(size))
+        return draws[-1]
+
+    return renaming.rename(evolve(vault, entropy=entropy), wish.path, wish.new, [Slot(), Slot()])
+
+
 def remove(vault: Vault, wish: Wish) -> Operation[None]:
     """Remove one file; raises its error."""
     outcomes = yield from folders.remove_entries(
@@ -130,6 +142,19 @@ def remove(vault: Vault, wish: Wish) -> Operation[None]:
         raise outcome
 
 
+@frozen
+class Rename:
+    """A rename that may have taken effect. ``drawn``: what its client drew, the new version among it.
+
+    Only this rename ever writes its new path.
+    """
+
+    wish: Wish
+    span: tuple[int, int]
+    certain: bool
+    drawn: frozenset[bytes]
+
+
 @define(eq=False)
 class Histories:
     """What was written and seen. ``bodies``: of every version anybody tried to write; ``refused``: of those
@@ -137,7 +162,9 @@ class Histories:
     """
 
     world: World
-    paths: Sequence[str]
+    paths: list[str]
+    renames: list[Rename] = field(factory=list)
+    draws: dict[str, list[bytes]] = field(factory=dict)  # by the new path of a rename
     seen: dict[str, list[Seen]] = field(factory=dict)
     bodies: dict[Version, bytes] = field(factory=dict)
     refused: dict[Version, str] = field(factory=dict)
@@ -164,6 +191,8 @@ class Histories:
             self._note_remove(wish, span, error, doubtful=doubtful)
         elif wish.kind == "rmdir":
             self._note_remove_folder(wish, span, running)
+        elif wish.kind == "rename":
+            self._note_rename(wish, span, error, crashed=running.crashed)
         elif running.crashed or (error is not None and not isinstance(error, NotFoundError)):
             self._note_failed_reading(wish, error)
         elif wish.kind == "get":
@@ -203,6 +232,29 @@ class Histories:
             if path.startswith(f"{wish.path}/") and not (done and path not in removed):
                 self.add(path, Seen(*span, leaves=None, certain=done, what=f"{wish.text}: {path}"))
 
+    def _note_rename(
+        self, wish: Wish, span: tuple[int, int], error: BaseException | None, *, crashed: bool
+    ) -> None:
+        """Note a rename; any error but the first may come after the new name was made."""
+        drawn = frozenset(self.draws[wish.new])
+        if error is None or crashed or not isinstance(error, NotFoundError):
+            self.renames.append(Rename(wish, span, error is None and not crashed, drawn))
+            self.unsure.update({wish.path, wish.new} if error is not None or crashed else ())
+
+    def settle_renames(self) -> None:
+        """Say what renames did: where the new name never came to be, the old one must not have gone."""
+        for rename in self.renames:
+            old, new = rename.wish.path, rename.wish.new
+            written = [seen.needs for seen in self.seen.get(new, ()) if seen.needs in rename.drawn]
+            if not written and not rename.certain:
+                continue
+            what = rename.wish.text
+            if not written:
+                self.world.violate(f"{what}: nobody ever saw the new name")
+                continue
+            self.add(new, Seen(*rename.span, leaves=written[0], certain=rename.certain, what=what))
+            self.add(old, Seen(*rename.span, leaves=None, certain=rename.certain, what=what))
+
     def _note_failed_reading(self, wish: Wish, error: BaseException | None) -> None:
         if isinstance(error, IntegrityError) and not self.world.faults["rot"]:
             self.world.violate(f"{wish.text}: {error}")
@@ -215,13 +267,19 @@ class Histories:
         got, body = running.result
         version = got.entry.version
         self.check_version(path, version)
-        if self.bodies.get(version, body) != body:
+        if version in self.draws.get(path, ()):
+            if body not in self.bodies.values():
+                self.world.violate(f"get {path} gives bytes that nobody wrote")
+        elif self.bodies.get(version, body) != body:
             self.world.violate(f"get {path} gives other bytes than version {version.hex()[:8]} has")
         if not got.stale:
             self.add(path, Seen(*span, needs=version, what=f"get {path}: {version.hex()[:8]}"))
 
     def check_version(self, path: str, version: Version) -> None:
         """Check that a version that was read may exist."""
+        drawn = self.draws.get(path, ())
+        if version in drawn and version not in self.bodies:
+            return  # a renamed file; what it holds is compared when it is read
         if version not in self.bodies:
             self.world.violate(f"{path} holds version {version.hex()[:8]}, which nobody wrote")
         elif version in self.refused:
@@ -279,6 +337,8 @@ class Actor:
         how = f"{wish.text}: {'crashed' if running.crashed else running.error or 'ok'}"
         world.note(lambda: f"{self.client.name}: {how}", how.encode())
         self.users.histories.note(wish, running)
+        if wish.kind == "repair":
+            self.client.vault = None  # other nodes may count now
         patient = isinstance(running.error, QuorumError | UnknownOutcomeError)
         self._later(world.draw.expovariate(1 / (RETRY_S if patient else THINK_S)))
 
@@ -329,17 +389,26 @@ class Users:
         weights: Mapping[str, float] = plan.weights or {}
         (kind,) = draw.choices(list(weights), list(weights.values()))
         path = draw.choice(self.histories.paths)
+        if path in self.histories.draws:
+            return Wish("get", path)  # renamed files are only read
         if kind in {"get", "rm"} and path not in self.histories.latest and draw.random() < 0.7:
             kind = "put"  # there is little to learn of what was never there
         if kind in {"put", "absent", "version"}:
             return self._put_wish(kind, path)
+        return self._other_wish(kind, path)
+
+    def _other_wish(self, kind: str, path: str) -> Wish:
+        draw = self.world.draw
+        if kind == "rename":
+            return self._rename_wish(path)
+        if kind in {"repair", "check"}:
+            return Wish(kind)
         if kind in {"mkdir", "rmdir"}:
             return Wish(kind, "d")
         if kind == "list":
             return Wish(kind, path.rpartition("/")[0])
-        if kind == "rm" and draw.random() < 0.2:
-            return Wish(kind, path, over=self._known(path))
-        return Wish(kind, path)
+        over = self._known(path) if kind == "rm" and draw.random() < 0.2 else None
+        return Wish(kind, path, over=over)
 
     def _put_wish(self, kind: str, path: str) -> Wish:
         draw = self.world.draw
@@ -350,6 +419,12 @@ class Users:
         if kind == "version" and over is None:
             kind = "put"
         return Wish(kind, path, version, body, over, degraded)
+
+    def _rename_wish(self, path: str) -> Wish:
+        new = f"new{len(self.histories.draws) + 1}"
+        self.histories.paths.append(new)
+        self.histories.draws[new] = []
+        return Wish("rename", path, new=new)
 
     def _known(self, path: str) -> Version | None:
         known = self.histories.latest.get(path)
@@ -367,14 +442,16 @@ class Users:
 
     def operation(self, client: Client, vault: Vault, wish: Wish) -> Operation[Any]:
         """Return the real operation behind a wish."""
-        if wish.kind in {"put", "absent", "version"}:
-            return put(client, vault, wish, CHUNK_SIZE if self.world.plan.small else 1 << 22)
-        if wish.kind == "get":
-            return get(vault, wish.path)
-        if wish.kind == "rm":
-            return remove(vault, wish)
-        if wish.kind == "list":
-            return folders.list_folder(vault, wish.path)
-        if wish.kind == "mkdir":
-            return folders.make_folder(vault, wish.path)
-        return folders.remove_folder(vault, wish.path)
+        chunk_size = CHUNK_SIZE if self.world.plan.small else 1 << 22
+        scope, slots = repairing.Scope(), [Slot(), Slot()]
+        kinds: Mapping[str, Callable[[], Operation[Any]]] = {
+            "get": lambda: get(vault, wish.path),
+            "rm": lambda: remove(vault, wish),
+            "list": lambda: folders.list_folder(vault, wish.path),
+            "mkdir": lambda: folders.make_folder(vault, wish.path),
+            "rmdir": lambda: folders.remove_folder(vault, wish.path),
+            "rename": lambda: rename(vault, wish, self.histories.draws[wish.new]),
+            "repair": lambda: repairing.repair(vault, scope, slots),
+            "check": lambda: checking.check(vault, "", read_ratio=self.world.draw.choice([0.0, 0.5, 1.0])),
+        }
+        return kinds.get(wish.kind, lambda: put(client, vault, wish, chunk_size))()
