@@ -11,7 +11,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.5.1"
-nox.options.sessions = ["lint", "layers", "types", "tests", "long"]
+nox.options.sessions = ["lint", "layers", "types", "simulation", "tests", "long"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False  # absent ones are skipped, on CI too
@@ -58,7 +58,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all tests but the long ones, on every Python found."""
     install_tests(session)
-    session.run("pytest", "-m", "not long", *session.posargs)
+    session.run("pytest", "-m", "not long and not chaos", *session.posargs)
 
 
 @nox.session
@@ -84,6 +84,13 @@ def simulation(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the rules of the protocol one by one; the simulator must notice each within ten minutes."""
+    install_tests(session)
+    session.run("python", "-m", "tests.simulation.mutants", *session.posargs)
+
+
+@nox.session
 def chaos(session: nox.Session) -> None:
     """Kill, cut, fill and damage real nodes at every point (minutes to hours; -- -k WORD picks some)."""
     install_tests(session)
@@ -104,7 +111,7 @@ def optimized(session: nox.Session) -> None:
     # pytest rewrites the asserts of tests, so those count; it warns about all others: just the point.
     quiet = ["-W", "ignore::pytest.PytestConfigWarning"]
     optimize = {"PYTHONOPTIMIZE": "1"}  # reaches the processes that tests start
-    session.run("python", "-m", "pytest", *quiet, "-m", "not long", *session.posargs, env=optimize)
+    session.run("python", "-m", "pytest", *quiet, "-m", "not long and not chaos", *session.posargs, env=optimize)
 
 
 @nox.session
