@@ -2,6 +2,7 @@
 missing.
 """
 
+import base64
 import json
 import os
 import re
@@ -16,6 +17,9 @@ from typing import Final
 
 import pytest
 from attrs import define, field
+
+from dfs.core.keys import login_keys
+from tests.e2e.conftest import Node
 
 ROOT: Final = Path(__file__).parents[2]
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a sweep makes thousands of small folders; no disk is needed
@@ -55,6 +59,29 @@ def needs(facility: str) -> pytest.MarkDecorator:
     """Skip a test, saying why, where the machine cannot do it."""
     reason = missing(facility)
     return pytest.mark.skipif(bool(reason), reason=reason)
+
+
+# --- A user -------------------------------------------------------------------------------------------------
+
+SECRET: Final = b"a secret of thirty-two bytes...."
+
+
+def write_user(folder: Path) -> Path:
+    """Write the key file of a user and return the users file of nodes that know her."""
+    key = base64.b64encode(login_keys(SECRET).public_key).decode()
+    users = folder / "users"
+    users.write_text(f"ines ed25519:{key}\n")
+    (folder / "key").write_text(f"dfs-key-1 {SECRET.hex()}\n")
+    (folder / "key").chmod(0o600)
+    return users
+
+
+def write_conf(folder: Path, nodes: Sequence[Node]) -> Path:
+    """Write the conf of her client."""
+    path = folder / "client.toml"
+    named = "".join(f'[[node]]\nname = "{node.name}"\naddress = "{node.address}"\n' for node in nodes)
+    path.write_text(f'format = 1\nuser = "ines"\nkey_file = "{folder}/key"\n{named}')
+    return path
 
 
 # --- strace -------------------------------------------------------------------------------------------------

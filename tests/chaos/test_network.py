@@ -2,7 +2,6 @@
 and killed: no acknowledged byte is lost, and one order of all operations explains what every client saw.
 """
 
-import base64
 import json
 import random
 import subprocess
@@ -16,14 +15,12 @@ from typing import Any
 import pytest
 from attrs import define, evolve, field
 
-from dfs.core.keys import login_keys
 from dfs.testing.simulation.checker import Seen, explained
-from tests.chaos.kit import ROOT, needs, python_environment, tally
+from tests.chaos.kit import ROOT, needs, python_environment, tally, write_conf, write_user
 from tests.chaos.net import Member, far_nodes, network
 from tests.chaos.patron import PATHS
 from tests.e2e.conftest import Node
 
-SECRET = b"a secret of thirty-two bytes...."
 NODE_COUNT, CLIENT_COUNT = 4, 3
 SECONDS = 8.0
 PATIENCE_S = 60.0  # for a client to end its last operation
@@ -39,19 +36,10 @@ class Fleet:
     clients: Sequence[Member]
     faults: Counter[str] = field(factory=Counter)
 
-    def conf(self) -> Path:
-        """Write the conf of the clients."""
-        path = self.folder / "client.toml"
-        nodes = "".join(
-            f'[[node]]\nname = "{node.name}"\naddress = "{node.address}"\n' for node in self.nodes
-        )
-        path.write_text(f'format = 1\nuser = "ines"\nkey_file = "{self.folder}/key"\n{nodes}')
-        return path
-
     def patron(self, number: int, seed: str, seconds: float) -> "subprocess.Popen[bytes]":
         """Start a client at a place."""
         state = self.folder / f"state-{number}"
-        words = [str(self.conf()), str(state), seed, str(seconds)]
+        words = [str(write_conf(self.folder, self.nodes)), str(state), seed, str(seconds)]
         with (self.folder / f"seen-{number}-{seed}").open("w") as log:
             return subprocess.Popen(
                 [*self.clients[number].inside, sys.executable, "-m", "tests.chaos.patron", *words],
@@ -72,11 +60,7 @@ class Fleet:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    key = base64.b64encode(login_keys(SECRET).public_key).decode()
-    users = tmp_path / "users"
-    users.write_text(f"ines ed25519:{key}\n")
-    (tmp_path / "key").write_text(f"dfs-key-1 {SECRET.hex()}\n")
-    (tmp_path / "key").chmod(0o600)
+    users = write_user(tmp_path)
     environment = python_environment() | {"HOME": str(tmp_path)}
     with network(NODE_COUNT, CLIENT_COUNT) as (members, clients):
         made = Fleet(tmp_path, far_nodes(members, tmp_path, users, environment), members, clients)
