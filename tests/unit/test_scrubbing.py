@@ -2,22 +2,24 @@
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import define, evolve
 from xxhash import xxh3_128_digest
 
 from dfs.core import bulk_rows, messages, node, scrubbing
 from dfs.core.bulk_rows import LackingStripe
 from dfs.core.env import RealEnv, RealFiles
 from dfs.core.errors import StoreError
-from dfs.core.interface import Store, StoreOptions
+from dfs.core.interface import Store, StoreOptions, Transaction
 from dfs.core.scrubbing import Step
+from dfs.core.types import RegisterRow
 from dfs.plugins import volumes
-from dfs.testing.stores import body_of, register_key
+from dfs.testing.stores import ballot, body_of, register_key
 from tests.unit.node_bench import DIGEST, HERE, KEY, Bench, bench_of, claim, item, mine
 
 SMALL, LARGE = 5, 20_000
@@ -198,6 +200,61 @@ def test_a_flipped_bit_of_a_name_is_found_wherever_the_name_stands(tmp_path: Pat
         shutil.rmtree(folder)
         count, position = count + 1, position + 1
     assert count >= 4
+
+
+def meanwhile(bench: Bench, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> list[str]:
+    """Scrub while something happens between each step's reading and its commit; return the findings."""
+    run = bench.vault.commit.run
+
+    def late(work: Callable[[Transaction], object]) -> object:
+        change()
+        return run(work)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.vault, "commit", Late(late))
+        return findings(bench)
+
+
+@define
+class Late:
+    """A commit that lets others go first."""
+
+    run: Any
+    later: Any = None
+
+
+def test_a_share_that_comes_meanwhile_is_not_owed(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_rows(tmp_path, "DELETE FROM shares WHERE rowid = 3")
+    body = body_of(mine(3), LARGE)
+
+    def come() -> None:
+        staged = [bench.vault.store.stage(mine(3), xxh3_128_digest(body), body)]
+        bench.vault.store.transact(lambda transaction: transaction.keep(staged))
+
+    assert len(meanwhile(bench, monkeypatch, come)) == 1
+    assert lacking(bench) == []
+
+
+def test_a_row_written_over_meanwhile_is_not_spoiled_and_owes_nothing(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_rows(tmp_path, "DELETE FROM claims WHERE position = 1 AND hex(name) LIKE '%01'")
+    change_rows(tmp_path, "DELETE FROM shares WHERE rowid = 3")
+
+    def write_over() -> None:
+        row = RegisterRow(ballot(2), ballot(2), b"\x01new", b"d" * 32)
+
+        def work(transaction: Transaction) -> None:
+            transaction.set_register(register_key(1), row)
+            transaction.set_register(register_key(2), row)
+
+        bench.vault.store.transact(work)
+
+    assert len(meanwhile(bench, monkeypatch, write_over)) == 2
+    assert not bench.read().corrupt
+    assert bench.reply(messages.Status()).owed_count == 0
 
 
 def test_a_scrub_that_is_stopped_ends_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
