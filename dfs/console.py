@@ -129,10 +129,26 @@ class Console:
         except AuthError as error:
             return self._fail(error)
         self._tell_down()
+        if cluster.is_incomplete:
+            self._bring_back(cluster)
         if on_terminal():
             self._say(self._greeting(cluster))
         self._flush()
         return OK
+
+    def _bring_back(self, cluster: "Cluster") -> None:
+        """Repair, unasked, as a node does not count before."""
+        self._flush()
+        try:
+            done = cluster.repair()
+        except DfsError as error:
+            self._fail(error)
+            return
+        names = dict(cluster.nodes)
+        for node in done.joined:
+            self._note(f"{names[node]} is up to date and counts again.")
+        for reason in done.left:
+            self._note(f"left: {reason}")
 
     def _greeting(self, cluster: "Cluster") -> str:
         needed, total = cluster.geometry

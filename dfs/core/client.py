@@ -274,7 +274,12 @@ class Client:
             opened = self._open_vault(owner)
         except (QuorumError, NotInitialisedError) as error:
             raise self._identity_lost(answers) or self._refused(answers) or error from None
-        return evolve(opened, notes=(*opened.notes, *self._notes(answers)))
+        returning = [
+            f"{opened.vault.named([node])} lost what it kept and"
+            " does not count until it is brought up to date: dfs repair"
+            for node in sorted(opened.vault.returning)
+        ]
+        return evolve(opened, notes=(*opened.notes, *self._notes(answers), *returning))
 
     # Steps of opening
 

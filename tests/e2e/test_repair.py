@@ -12,6 +12,7 @@ import dfs
 from dfs.cluster import Cluster as Open
 from dfs.core.standing import FileState
 from dfs.core.types import VaultState
+from dfs.plugins.volumes.store import folder_name
 from tests.e2e.conftest import Cluster, MakeCluster, Node
 
 BODY = os.urandom(3_000_000)
@@ -129,3 +130,18 @@ def test_a_node_that_keeps_something_takes_no_other_id(cluster: Cluster) -> None
     store(cluster, "a", BODY[:1000])
     with opened(cluster) as vault, pytest.raises(dfs.core.errors.ConflictError):
         vault.replace("DFS1")
+
+
+def test_the_prompt_brings_back_a_node_that_lost_its_vault(cluster: Cluster) -> None:
+    store(cluster, "a", BODY[:300_000])
+    node = cluster.nodes[1]
+    node.kill()
+    shutil.rmtree(node.directory / folder_name("Alice"))
+    node.start()
+    told = cluster.dfs("ls").stderr.decode()
+    assert "DFS2" in told
+    assert "does not count until it is brought up to date: dfs repair" in told
+    ended = cluster.dfs("client", stdin=b"LIST\n")
+    assert b"DFS2 is up to date and counts again." in ended.stderr
+    cluster.dfs("check", "--read-data")
+    assert "does not count" not in cluster.dfs("ls").stderr.decode()
