@@ -215,15 +215,20 @@ def _list(vault: Vault, path: str) -> Operation[tuple[list[Listed], bool]]:
 
 
 def _registers_of(vault: Vault, group: Group, directory: DirectoryId) -> Operation[tuple[list[Found], bool]]:
-    """Return all registers of a directory, and whether at least R nodes spoke about each part of it."""
+    """Return all registers of a directory, and whether it is sure that nothing else is there.
+
+    It is not when fewer than R nodes spoke about a part of it, or when a removal may be half-done.
+    """
     found: list[Found] = []
     sure = True
     after = b""
     more = True
     while more:
         page = yield from list_page(vault, group, directory, after)
-        found.extend((yield from _found(vault, group, directory, page)))
+        registers = yield from _found(vault, group, directory, page)
+        found.extend(registers)
         sure = sure and len(vault.counted.intersection(page.floors)) >= group.quorum.read
+        sure = sure and not any(item.stale and item.entry is None for item in registers)
         after, more = page.after, page.more
     return found, sure
 

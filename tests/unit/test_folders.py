@@ -6,7 +6,13 @@ import pytest
 from attrs import evolve
 
 from dfs.core import bulk_rows, limits, messages, reading
-from dfs.core.errors import ConflictError, NotFoundError, QuorumError, UnknownOutcomeError
+from dfs.core.errors import (
+    ConflictError,
+    DiskFullError,
+    NotFoundError,
+    QuorumError,
+    UnknownOutcomeError,
+)
 from dfs.core.folders import (
     Health,
     ensure_folders,
@@ -150,6 +156,20 @@ def test_a_folder_is_not_called_removed_when_too_few_nodes_say_it_is_empty(world
     world.settle([running])
     down(world)
     assert isinstance(running.error, QuorumError)
+
+
+def test_a_removal_that_may_be_half_done_is_not_called_done() -> None:
+    """Seed 200564 of the simulator: one of two nodes held a tombstone, the other was full."""
+    world = World(1, node_count=2)
+    world.run(put(world, b"one"))
+    world.run(put(world, b"two", "other"))
+    world.servers[0].refuses[messages.Accept] = DiskFullError("no room")
+    with pytest.raises(UnknownOutcomeError):
+        world.run(remove(world))
+    listed = {item.entry.path: item.stale for item in world.run(list_folder(world.vault(), ""))}
+    assert listed == {"other": True}
+    world.servers[0].refuses.clear()
+    assert not any(item.stale for item in world.run(list_folder(world.vault(), "")))
 
 
 def test_the_root_is_always_there(world: World) -> None:
