@@ -210,6 +210,14 @@ class RealFiles:
 
         return release
 
+    def _make_log(self, path: str) -> None:
+        """Make the write-ahead log before SQLite does, which does not look whether a folder was synced."""
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+        except FileExistsError:
+            return
+        self.sync_folder(os.path.dirname(path))
+
     def database(self, path: str, *, read_only: bool) -> "sqlite3.Connection":
         """Open an SQLite database, usable from any one thread at a time, in autocommit mode."""
         import sqlite3
@@ -218,6 +226,7 @@ class RealFiles:
         if not read_only:
             # SQLite would make it readable by the group; its WAL takes over the mode of the file.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+            self._make_log(path + "-wal")
         mode = "ro" if read_only else "rw"
         return sqlite3.connect(
             f"file:{quote(path)}?mode={mode}",

@@ -39,7 +39,7 @@ def python_environment() -> dict[str, str]:
 def missing(facility: str) -> str:
     """Return why a facility cannot be used here; "" when it can."""
     commands = {
-        "strace": ["strace", "-qq", "-e", "trace=none", "true"],
+        "strace": ["strace", "-V"],
         "namespaces": ["unshare", "--net", "nft", "list", "ruleset"],
         "loop": ["losetup", "--find"],
         "xfs": ["mkfs.xfs", "-V"],
@@ -52,7 +52,19 @@ def missing(facility: str) -> str:
     if shutil.which(command[0]) is None:
         return f"there is no {command[0]}"
     ended = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    return f"{command[0]}: {ended.stderr.strip()[:100]}" if ended.returncode else ""
+    if ended.returncode:
+        return f"{command[0]}: {ended.stderr.strip()[:100]}"
+    return _unattached() if facility == "strace" else ""
+
+
+def _unattached() -> str:
+    """Return why strace cannot attach to a process that it did not start; "" when it can."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as idle:
+        try:
+            with strace(idle.pid):
+                return ""
+        except OSError as error:
+            return str(error)
 
 
 def needs(facility: str) -> pytest.MarkDecorator:
@@ -89,13 +101,14 @@ def write_conf(folder: Path, nodes: Sequence[Node]) -> Path:
 
 @contextmanager
 def strace(pid: int, *arguments: str) -> Iterator[None]:
-    """Attach strace to a process and to all it forks from now on."""
+    """Attach strace to a process and to all it forks from now on. Raises: OSError: not allowed."""
     with subprocess.Popen(
         ["strace", "-f", "-p", str(pid), *arguments], stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
-        assert "attached" in line, line
+        if "attached" not in line:
+            raise OSError(line.strip())
         try:
             yield
         finally:

@@ -47,13 +47,14 @@ def live(folder: Path, deed: str, kind: str, burn: int, *, abrupt: bool = False)
 
     ``abrupt``: the nodes are not closed.
     """
+    ledger = Ledger(folder / "ledger")  # before any fault: it is no part of the town
     for _ in range(burn):
         with suppress(OSError):
             HARMLESS[kind]()
     town = Town(folder, deed)
     if deed == "found":
         town.found()
-    perform(town, DEEDS[deed], Ledger(folder / "ledger"))
+    perform(town, DEEDS[deed], ledger)
     if not abrupt:
         town.close()
 

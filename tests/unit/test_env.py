@@ -94,7 +94,7 @@ def test_files_and_folders_are_their_owners(tmp_path: Path, files: env.RealFiles
     files.lock(str(path / "lock"))()
     assert [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)] == [0o700] * 2
     assert {stat.S_IMODE(each.stat().st_mode) for each in path.iterdir()} == {0o600}
-    assert files.names(str(path)) == ["file", "lock", "rows.db"]
+    assert files.names(str(path)) == ["file", "lock", "rows.db", "rows.db-wal"]
 
 
 def test_new_folders_are_synced_into_their_parents(
@@ -247,6 +247,25 @@ def test_a_lock_that_cannot_be_tried_is_no_busy_one(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(OSError, match="no locks here"):
         files.lock(str(tmp_path / "lock"))
+
+
+def test_a_folder_that_cannot_be_synced_opens_no_database(
+    tmp_path: Path, files: env.RealFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite passes over the failed sync of a folder in which it made its log; found by a sweep of errors."""
+    path = tmp_path / "rows.db"
+    connection = files.database(str(path), read_only=False)
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    assert not path.with_name("rows.db-wal").exists()
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "not synced")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="not synced"):
+        files.database(str(path), read_only=False)
 
 
 def test_a_database_commits_each_statement_and_knows_read_only(tmp_path: Path, files: env.RealFiles) -> None:
