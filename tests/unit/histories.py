@@ -16,27 +16,11 @@ from dfs.core.pipeline import Slot
 from dfs.core.putting import Making, PutItem
 from dfs.core.transfer import Vault
 from dfs.core.types import Entry, EntryKind, Outcome, Version
+from dfs.testing.simulation.checker import Seen, explained as explained
+from dfs.testing.simulation.workload import Gathered as Gathered
 from tests.unit.world import Running, World
 
 PATH = "letter"
-
-
-class Gathered:
-    """A file that arrives in memory. Nobody sees it before it is finished."""
-
-    def __init__(self, entry: Entry) -> None:
-        self.body = bytearray(entry.size)
-        self.whole: bytes | None = None
-
-    def write(self, offset: int, plain: memoryview) -> None:
-        self.body[offset : offset + len(plain)] = plain
-
-    def finish(self, _entry: Entry) -> None:
-        self.whole = bytes(self.body)
-
-    def abandon(self) -> bool:
-        self.whole = None
-        return True
 
 
 def making_of(world: World, **changed: Any) -> Making:
@@ -93,48 +77,6 @@ def names(world: World, path: str = "") -> list[str]:
 
 
 # --- Histories ----------------------------------------------------------------------------------------------
-
-
-@frozen
-class Seen:
-    """One operation as its client saw it.
-
-    ``needs``: what must be there, ``avoids``: what must not be, ``leaves``: what it writes; None is absence,
-    b"" anything or nothing. ``certain``: it took effect before ``ended``; else later or never.
-    """
-
-    begun: int
-    ended: int
-    leaves: bytes | None = b""
-    needs: bytes | None = b""
-    avoids: bytes | None = b""
-    certain: bool = True
-
-
-def explained(history: Sequence[Seen]) -> bool:
-    """Return whether the operations can be put in one order that fits what each saw and when.
-
-    Source: Wing and Gong, "Testing and Verifying Concurrent Objects" (1993).
-    """
-    dead: set[tuple[frozenset[int], bytes | None]] = set()
-
-    def search(left: frozenset[int], value: bytes | None) -> bool:
-        if not any(history[index].certain for index in left):
-            return True
-        if (left, value) in dead:
-            return False
-        first_end = min(history[index].ended for index in left if history[index].certain)
-        for index in left:
-            seen = history[index]
-            fits = seen.needs in {b"", value} and (seen.avoids == b"" or seen.avoids != value)
-            if seen.begun <= first_end and fits:
-                after = value if seen.leaves == b"" else seen.leaves
-                if search(left - {index}, after):
-                    return True
-        dead.add((left, value))
-        return False
-
-    return search(frozenset(range(len(history))), None)
 
 
 @define
