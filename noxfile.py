@@ -18,6 +18,7 @@ nox.options.error_on_missing_interpreters = False  # absent ones are skipped, on
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PROJECT = nox.project.load_toml("pyproject.toml")
+QUICK = "not long and not chaos"
 BENCHMARKS = ["floors", "large", "small", "latency", "startup", "memory"]
 
 
@@ -58,7 +59,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all tests but the long ones, on every Python found."""
     install_tests(session)
-    session.run("pytest", "-m", "not long and not chaos", *session.posargs)
+    session.run("pytest", "-m", QUICK, *session.posargs)
 
 
 @nox.session
@@ -111,7 +112,7 @@ def optimized(session: nox.Session) -> None:
     # pytest rewrites the asserts of tests, so those count; it warns about all others: just the point.
     quiet = ["-W", "ignore::pytest.PytestConfigWarning"]
     optimize = {"PYTHONOPTIMIZE": "1"}  # reaches the processes that tests start
-    session.run("python", "-m", "pytest", *quiet, "-m", "not long and not chaos", *session.posargs, env=optimize)
+    session.run("python", "-m", "pytest", *quiet, "-m", QUICK, *session.posargs, env=optimize)
 
 
 @nox.session
