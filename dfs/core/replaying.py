@@ -129,13 +129,37 @@ def survey(vault: Vault, directory: DirectoryId) -> Operation[Found]:
             read = yield from read_registers(vault, undecided, wait_all=True)  # which completes them
             yield from _bury(vault, [item for item in read.values() if _is_excluded(item)])
             page = yield from list_page(vault, group, directory, after)
+        rows = yield from _below_floors(vault, group, directory, page)
         for key, states in _registers(directory, page):
-            _judge(vault, group, found, key, states)
+            _judge(vault, group, found, key, states, rows.get(key))
         counted = [floor for node, floor in page.floors.items() if node in vault.counted]
         found.floor = max([found.floor, *counted])
         found.absent.update(set(group.nodes) - page.floors.keys())
         after, more = page.after, page.more
     return found
+
+
+def _below_floors(
+    vault: Vault, group: Group, directory: DirectoryId, page: Page
+) -> Operation[dict[RegisterKey, RegisterRow]]:
+    """Return those rows with their values that some nodes have below their floor: are they tombstones?"""
+    if vault.keyless or directory == WRAP_REGISTER.directory:
+        return {}
+    keys = []
+    for key, states in _registers(directory, page):
+        top = _reading(vault, group, key, states).top
+        if top is not None and not top.value and any(_is_above(state, top) for state in states.values()):
+            keys.append(key)
+    if not keys:
+        return {}
+    read = yield from read_registers(vault, keys, wait_all=True)
+    return {key: item.row for key, item in read.items() if item.row is not None}
+
+
+def _is_above(state: RowState, top: RegisterRow) -> bool:
+    """Return whether a node has nothing in the place of a row, and takes nothing so old any more."""
+    holds = state.row is not None and bool(state.row.accepted)
+    return not state.corrupt and not holds and state.floor >= top.accepted
 
 
 def _is_excluded(item: Read) -> bool:
@@ -184,9 +208,14 @@ def _settled(vault: Vault, group: Group, key: RegisterKey, states: Mapping[NodeI
 
 
 def _judge(
-    vault: Vault, group: Group, found: Found, key: RegisterKey, states: Mapping[NodeId, RowState]
+    vault: Vault,
+    group: Group,
+    found: Found,
+    key: RegisterKey,
+    states: Mapping[NodeId, RowState],
+    valued: RegisterRow | None,
 ) -> None:
-    """Note what is to be done about one register."""
+    """Note what is to be done about one register; ``valued``: its row with the value, if it was read."""
     reading = _reading(vault, group, key, states)
     if reading.verdict is not Verdict.ANSWER:
         found.undecided.append(key)
@@ -194,6 +223,8 @@ def _judge(
     top = reading.top
     if top is not None:
         top = _best_row(vault, group, key, reading)
+        if valued is not None and valued.accepted == top.accepted:
+            top = _with_value(top, valued.value)
         _note_shares(found, key, reading)
     promised = max(
         (state.row.promised for node, state in states.items() if state.row and node in vault.counted),
@@ -234,11 +265,16 @@ def _lacks(vault: Vault, node: NodeId, state: RowState, top: RegisterRow | None,
         return False
     if state.corrupt or (returning and promised and (row is None or row.promised < promised)):
         return True
-    if top is None or (row is not None and row.accepted > top.accepted):
+    if top is None or (row is not None and row.accepted > top.accepted) or _has_forgotten(state, top):
         return False
     if row is None or row.accepted < top.accepted:
         return True
     return bool(top.confirmed and row.confirmed != top.confirmed) or (top.safe and not row.safe)
+
+
+def _has_forgotten(state: RowState, top: RegisterRow) -> bool:
+    """Return whether a node may have forgotten a tombstone: it is as good there as on those that hold it."""
+    return register.is_tombstone(top) and _is_above(state, top)
 
 
 def _note_shares(found: Found, key: RegisterKey, reading: Reading) -> None:
@@ -264,7 +300,9 @@ def _note_forgettable(
         same = [
             row for row in rows.values() if row.accepted == top.accepted and row.confirmed == top.confirmed
         ]
-        if register.is_tombstone(top) and top.confirmed and len(same) == len(group.nodes):
+        forgotten_count = sum(1 for state in states.values() if _has_forgotten(state, top))
+        everywhere = len(same) + forgotten_count == len(group.nodes)
+        if register.is_tombstone(top) and top.confirmed and everywhere:
             found.forgettable.append((key, top.accepted, tuple(rows)))
         return
     counting = {node: state for node, state in states.items() if not state.corrupt}

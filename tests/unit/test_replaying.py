@@ -251,3 +251,21 @@ def test_an_owner_confirms_what_nobody_did() -> None:
     assert all(row is not None and row.confirmed and row.safe for row in rows)
     world.run(replay(world.vault(), world.run(survey(world.vault(), key.directory))))
     assert [row_of(server, key) for server in world.servers] == [None] * 4
+
+
+def test_a_tombstone_that_one_node_has_forgotten_goes_everywhere() -> None:
+    """Seed 400077 of the simulator: it was brought back there, refused, and brought back again."""
+    world = World(15)
+    world.run(put(world, BODY))
+    key = key_of(world)
+    for server in world.servers[1:]:
+        server.refuses[messages.Forget] = ConflictError("not now")
+    world.run(remove_entries(world.vault(), [PATH], kind=EntryKind.FILE))
+    for server in world.servers[1:]:
+        server.refuses.clear()
+    assert [row_of(server, key) is None for server in world.servers] == [True, False, False, False]
+    found = world.run(survey(world.vault(), key.directory))
+    assert found.due == []
+    done = world.run(replay(world.vault(), found))
+    assert (done.count, done.errors) == (0, {})
+    assert [row_of(server, key) for server in world.servers] == [None] * 4
