@@ -235,11 +235,10 @@ class Histories:
     def _note_rename(
         self, wish: Wish, span: tuple[int, int], error: BaseException | None, *, crashed: bool
     ) -> None:
-        """Note a rename; any error but the first may come after the new name was made."""
-        drawn = frozenset(self.draws[wish.new])
-        if error is None or crashed or not isinstance(error, NotFoundError):
-            self.renames.append(Rename(wish, span, error is None and not crashed, drawn))
-            self.unsure.update({wish.path, wish.new} if error is not None or crashed else ())
+        """Note a rename; any error may have come after the new name was made."""
+        certain = error is None and not crashed
+        self.renames.append(Rename(wish, span, certain, frozenset(self.draws[wish.new])))
+        self.unsure.update(() if certain else (wish.path, wish.new))
 
     def settle_renames(self) -> None:
         """Say what renames did: where the new name never came to be, the old one must not have gone."""
