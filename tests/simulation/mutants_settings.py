@@ -222,9 +222,12 @@ class Census:
 
         def starting(original: Function) -> Function:
             def start(node: SimNode) -> bool:
-                if self.nodes and next(iter(self.nodes.values())).world is not node.world:
-                    self.nodes.clear()
-                self.nodes[node.index] = node
+                if (
+                    node.world.plan.operation_count is not None
+                ):  # else only its disk is made, once for all runs
+                    if any(known.world is not node.world for known in self.nodes.values()):
+                        self.nodes.clear()
+                    self.nodes[node.index] = node
                 return bool(original(node))
 
             return start

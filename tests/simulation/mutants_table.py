@@ -132,7 +132,7 @@ MUTANTS: Final = (
         "M10b",
         "retry without operation id",
         clients.retried_as_new,
-        _registers(2, loss=0.08, client_count=2, weights=CONDITIONS),
+        _registers(2, loss=0.15, client_count=2, operation_count=40, calm_steps=1e9, weights=CONDITIONS),
         setting=settings.users_who_try_again,
     ),
     Mutant(
@@ -177,11 +177,10 @@ MUTANTS: Final = (
         _registers(
             3,
             store="volumes",
-            weights=REMOVERS,
-            loss=0.03,
+            weights={"put": 1.0, "rm": 1.0},
             operation_count=40,
-            calm_steps=60.0,
-            faults={"replace": 1.0, "freeze": 1.0},
+            calm_steps=40.0,
+            faults={"replace": 1.0, "partition": 1.0},
         ),
     ),
     Mutant("M15", "ACCEPT without looking at the shares again", nodes.unchecked_accept, _shares(3), seed=0),
@@ -214,7 +213,12 @@ MUTANTS: Final = (
         "a JOINING node counts in R",
         clients.joining_counts,
         _registers(
-            3, store="volumes", loss=0.08, operation_count=40, calm_steps=60.0, faults={"replace": 1.0}
+            3,
+            store="volumes",
+            weights={"put": 3.0, "get": 4.0},
+            operation_count=40,
+            calm_steps=40.0,
+            faults={"replace": 1.0, "partition": 1.0},
         ),
     ),
     Mutant(
@@ -224,10 +228,10 @@ MUTANTS: Final = (
         _registers(
             3,
             store="volumes",
-            loss=0.05,
+            weights={"put": 3.0, "get": 4.0},
             operation_count=40,
-            calm_steps=30.0,
-            faults={"rot": 4.0, "freeze": 1.0},
+            calm_steps=25.0,
+            faults={"rot": 3.0, "partition": 1.0},
         ),
     ),
     Mutant(
@@ -295,7 +299,14 @@ MUTANTS: Final = (
         "M28",
         "CONFIRM says safe below H",
         clients.always_safe,
-        _shares(4, degraded=1.0, faults={"full": 5.0, "tidy": 1.0}, lease_s=60.0),
+        _shares(
+            4,
+            needed=3,
+            degraded=1.0,
+            lease_s=60.0,
+            calm_steps=100.0,
+            faults={"partition": 1.0, "client": 2.0},
+        ),
         setting=settings.watched_confirms,
     ),
     Mutant(
