@@ -18,6 +18,7 @@ from dfs.core import (
     quorum,
     reading,
     register,
+    renaming,
     transfer,
     vaults,
 )
@@ -26,6 +27,7 @@ from dfs.core.consensus import Change, Changed
 from dfs.core.effects import Answers, Operation, work
 from dfs.core.errors import ConflictError, DfsError, IncompleteError, NotFoundError, QuorumError
 from dfs.core.interface import Env, Transaction
+from dfs.core.keys import register_key
 from dfs.core.messages import AcceptResult
 from dfs.core.node import VaultNode
 from dfs.core.putting import PutItem
@@ -341,6 +343,42 @@ def joining_counts() -> Patches:
         return settled
 
     return [Patch(vaults, "settled", changed)]
+
+
+def old_name_first() -> Patches:
+    """M23: a rename removes the old name before the new one is there."""
+    pending: dict[str, str] = {}
+    dropped: set[str] = set()
+
+    def renaming_file(original: Function) -> Function:
+        def rename(vault: Vault, old: str, new: str, slots: Any) -> Operation[None]:
+            pending[new] = old
+            try:
+                yield from original(vault, old, new, slots)
+            except NotFoundError:
+                if new not in dropped:
+                    raise
+
+        return rename
+
+    def changing(original: Function) -> Function:
+        def change(vault: Vault, changes: Sequence[Change]) -> Any:
+            for item in changes:
+                old = pending.pop(item.path, None)
+                if old is not None:
+                    key = register_key(vault.keys, old)
+                    found = (yield from reading.read_registers(vault, [key], wait_all=True))[key]
+                    if found.entry is not None:
+                        yield from renaming.drop_name(vault, old, found.entry.version)
+                        dropped.add(item.path)
+            return (yield from original(vault, changes))
+
+        return change
+
+    return [
+        Patch(renaming, "_rename_file", renaming_file),
+        Patch(renaming, "change_registers", changing, everywhere=False),
+    ]
 
 
 def owed_as_held() -> Patches:

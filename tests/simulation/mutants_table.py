@@ -264,6 +264,19 @@ MUTANTS: Final = (
         seed=5101,
     ),
     Mutant(
+        "M23",
+        "rename removes the old name first",
+        clients.old_name_first,
+        _shares(
+            3,
+            lease_s=60.0,
+            calm_steps=30.0,
+            weights={"put": 3.0, "rename": 4.0, "get": 3.0},
+            faults={"client": 3.0, "loss": 1.0},
+        ),
+        seed=28,
+    ),
+    Mutant(
         "M24",
         "owed shares counted in H and s",
         clients.owed_as_held,
