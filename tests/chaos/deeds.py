@@ -257,6 +257,7 @@ def inspect(
 
 def _mend_all(town: Town, findings: Findings) -> None:
     """Finish a repair that was cut short: then every share is where it belongs, and any two nodes suffice."""
+    town.tidy()  # what nobody claims is not repaired but collected
     town.scrub()
     try:
         repaired = town.repair()

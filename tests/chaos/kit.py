@@ -132,7 +132,8 @@ class Nursery:
             env=python_environment(),
             cwd=ROOT,
         )
-        assert self._line() == "ready\n"
+        line = self._line()
+        assert line == "ready\n"
 
     def _line(self) -> str:
         assert self.process.stdout is not None

@@ -93,7 +93,10 @@ def storm(memory: Path, kind: str, seed: int, *how: str) -> Iterator[Storm]:
             cwd=ROOT,
         )
         try:
-            yield Storm(mount, seed, process, busy(seed, STEP_COUNT))
+            made = Storm(mount, seed, process, busy(seed, STEP_COUNT))
+            while not told(ledger):  # until the town is founded
+                made.live_for(LIFE_S_MAX)
+            yield made
         finally:
             process.kill()
             process.wait()
