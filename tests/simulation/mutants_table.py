@@ -132,7 +132,10 @@ MUTANTS: Final = (
         "M10b",
         "retry without operation id",
         clients.retried_as_new,
-        _registers(2, loss=0.15, client_count=2, operation_count=40, calm_steps=1e9, weights=CONDITIONS),
+        _registers(
+            3, weights=CONDITIONS, calm_steps=20.0, operation_count=30, faults={"freeze": 3.0, "slow": 2.0}
+        ),
+        seed=67,
         setting=settings.users_who_try_again,
     ),
     Mutant(
