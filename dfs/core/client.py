@@ -493,11 +493,13 @@ class Client:
         ]
 
     def _nobody(self, answers: Answers) -> Exception:
-        by_address = {
-            self._runner.links[node].address: str(getattr(error, "what", error))
-            for node, error in answers.errors.items()
-        }
         labels = {link.address: link.label for link in self.all_links()}
+        told = {self._runner.links[node].address: error for node, error in answers.errors.items()}
+        by_address = {  # in the order of the conf
+            address: str(getattr(told[address], "what", told[address]))
+            for address in labels
+            if address in told
+        }
         reasons = "; ".join(f"{labels[address]}: {what}" for address, what in by_address.items())
         return (
             self._refused(answers)
