@@ -4,6 +4,7 @@ again; and watchers of rules that otherwise show only when much more goes wrong.
 None of it breaks a rule: the right code stays clean with it.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,6 @@ from attrs import evolve
 
 from dfs.core import bulk_rows, consensus, limits, messages
 from dfs.core.bulk_rows import RowState
-from dfs.core.consensus import Changed
 from dfs.core.effects import Operation
 from dfs.core.errors import CorruptShareError, DfsError, UnknownOutcomeError
 from dfs.core.interface import View
@@ -255,21 +255,24 @@ def watched_confirms() -> Patches:
     """`safe` is said of a version only when H nodes have its shares; none is completed with fewer than k."""
     census = Census()
 
-    def judging(original: Function) -> Function:
-        def judge(vault: Vault, group: Group, attempt: Any, *rest: Any) -> Any:
-            outcome = original(vault, group, attempt, *rest)
-            for claim in (attempt.proposal.claims or ()) if isinstance(outcome, Changed) else ():
-                count = census.holders(attempt.change.key, attempt.ballot, claim)
-                world = next(iter(census.nodes.values())).world
-                if outcome.safe and count < share_threshold(claim.geometry, claim.nodes, group.quorum):
-                    world.violate(f"safe is said of a version whose shares lie on {count} nodes")
-                if not attempt.own and count < claim.geometry.needed:
-                    world.violate(f"a reader completed a version of which {count} shares are left")
-            return outcome
+    def confirming(original: Function) -> Function:
+        def confirm(vault: Vault, group: Group, attempts: Sequence[Any]) -> Operation[None]:
+            for attempt in attempts:
+                for claim in (attempt.proposal.claims or ()) if attempt.item is not None else ():
+                    look(group, attempt, claim)
+            yield from original(vault, group, attempts)
 
-        return judge
+        return confirm
 
-    return [census.patch(), Patch(consensus, "_judge", judging)]
+    def look(group: Group, attempt: Any, claim: Claim) -> None:
+        count = census.holders(attempt.change.key, attempt.ballot, claim)
+        world = next(iter(census.nodes.values())).world
+        if attempt.outcome.safe and count < share_threshold(claim.geometry, claim.nodes, group.quorum):
+            world.violate(f"safe is said of a version whose shares lie on {count} nodes")
+        if not attempt.own and count < claim.geometry.needed:
+            world.violate(f"a reader completed a version of which {count} shares are left")
+
+    return [census.patch(), Patch(consensus, "_confirm", confirming)]
 
 
 def watched_outcomes() -> Patches:

@@ -6,7 +6,12 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 
 from dfs.testing.simulation.plan import Plan
-from tests.simulation import mutants_clients as clients, mutants_nodes as nodes, mutants_settings as settings
+from tests.simulation import (
+    mutants_clients as clients,
+    mutants_nodes as nodes,
+    mutants_scenes as scenes,
+    mutants_settings as settings,
+)
 from tests.simulation.mutants_patching import Patches
 
 
@@ -85,6 +90,12 @@ def _shares(node_count: int, **changed: Any) -> Plan:
     return evolve(plan, **changed)
 
 
+def _directed(**changed: Any) -> Plan:
+    """Three nodes where nothing befalls anybody but what a scene has in store."""
+    plan = _registers(3, needed=1, client_count=1, operation_count=0, faults={}, store="volumes", skew=False)
+    return evolve(plan, **{"loss": 0.0, "doubling": 0.0, "tardiness": 0.0, **changed})
+
+
 MUTANTS: Final = (
     Mutant("M1", "reads do not write back", clients.no_write_back, _registers(2), seed=0),
     Mutant(
@@ -149,15 +160,9 @@ MUTANTS: Final = (
         "M11b",
         "promises kept in memory only",
         nodes.volatile_promises,
-        _registers(
-            2,
-            client_count=4,
-            tardiness=0.3,
-            calm_steps=15.0,
-            operation_count=30,
-            weights={"version": 6.0, "put": 1.0, "absent": 3.0},
-            faults={"crash": 3.0},
-        ),
+        _directed(),
+        setting=scenes.restarts_between_promises,
+        seed=8,
     ),
     Mutant(
         "M12",
@@ -177,14 +182,9 @@ MUTANTS: Final = (
         "M14",
         "tombstone dropped while a node is JOINING",
         clients.tombstones_while_joining,
-        _registers(
-            3,
-            store="volumes",
-            weights={"put": 1.0, "rm": 1.0},
-            operation_count=40,
-            calm_steps=40.0,
-            faults={"replace": 1.0, "partition": 1.0},
-        ),
+        _directed(),
+        setting=scenes.removed_behind_a_return,
+        seed=0,
     ),
     Mutant("M15", "ACCEPT without looking at the shares again", nodes.unchecked_accept, _shares(3), seed=0),
     Mutant(
@@ -215,27 +215,16 @@ MUTANTS: Final = (
         "M18",
         "a JOINING node counts in R",
         clients.joining_counts,
-        _registers(
-            3,
-            store="volumes",
-            weights={"put": 3.0, "get": 4.0},
-            operation_count=40,
-            calm_steps=40.0,
-            faults={"replace": 1.0, "partition": 1.0},
-        ),
+        _directed(),
+        setting=scenes.joining_and_away,
+        seed=0,
     ),
     Mutant(
         "M19",
         "a corrupt row answers as absent",
         nodes.corrupt_as_absent,
-        _registers(
-            3,
-            store="volumes",
-            weights={"put": 3.0, "get": 4.0},
-            operation_count=40,
-            calm_steps=25.0,
-            faults={"rot": 3.0, "partition": 1.0},
-        ),
+        _directed(),
+        setting=scenes.corrupt_and_away,
     ),
     Mutant(
         "M20",
@@ -248,16 +237,9 @@ MUTANTS: Final = (
         "M21",
         "chunks of two versions mixed",
         clients.mixed_versions,
-        _shares(
-            3,
-            needed=2,
-            path_count=1,
-            client_count=4,
-            calm_steps=8.0,
-            operation_count=30,
-            weights={"put": 5.0, "get": 8.0},
-            faults={"slow": 3.0, "tidy": 10.0},
-        ),
+        _directed(needed=2, small=True, share_inline_size=0, lease_s=0.05),
+        setting=scenes.replaced_while_read,
+        seed=0,
     ),
     Mutant(
         "M22",
@@ -320,9 +302,9 @@ MUTANTS: Final = (
             needed=3,
             degraded=1.0,
             lease_s=60.0,
-            calm_steps=100.0,
-            faults={"partition": 1.0, "client": 2.0},
+            faults={"full": 5.0, "tidy": 1.0},
         ),
+        seed=5010,
         setting=settings.watched_confirms,
     ),
     Mutant(
