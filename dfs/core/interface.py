@@ -389,7 +389,7 @@ class View(Protocol):
         """Those of ``keys`` that `lacking` would name, in order."""
 
     def counts(self) -> tuple[int, int, int]:
-        """How many shares are kept, are owed, and are corrupt (of those kept)."""
+        """How many shares are kept, are owed, and are claimed but corrupt; the other bad ones are rubbish."""
 
     def floor(self, directory: DirectoryId) -> Ballot:
         """Highest forgotten ballot of the directory, NO_BALLOT when none."""

@@ -180,9 +180,13 @@ class TablesView:
         return [key for key in keys if key.stripe in lacking and key.index in lacking[key.stripe][1]]
 
     def counts(self) -> tuple[int, int, int]:
-        """Return how many shares are kept, are owed, and are corrupt."""
+        """Return how many shares are kept, are owed, and are claimed but corrupt."""
         tables = self._tables
-        return len(tables.shares), len({key for _, _, key in tables.owed}), len(tables.corrupt)
+        claimed = (
+            {claim.stripe for held in tables.claims.values() for claim in held} if tables.corrupt else set()
+        )
+        corrupt_count = sum(1 for key in tables.corrupt if key.stripe in claimed)
+        return len(tables.shares), len({key for _, _, key in tables.owed}), corrupt_count
 
     def floor(self, directory: DirectoryId) -> Ballot:
         """Return the highest forgotten ballot of the directory."""

@@ -76,7 +76,7 @@ SELECT share_index FROM owed WHERE stripe = :stripe UNION
 SELECT share_index FROM corrupt WHERE stripe = :stripe ORDER BY 1"""
 COUNTS: Final = """
 SELECT (SELECT COUNT(*) FROM shares), (SELECT COUNT(*) FROM (SELECT DISTINCT stripe, share_index FROM owed)),
-    (SELECT COUNT(*) FROM corrupt)"""
+    (SELECT COUNT(*) FROM corrupt WHERE stripe IN (SELECT stripe FROM claims))"""
 SUSPECT: Final = """
 INSERT OR IGNORE INTO suspects SELECT :stripe
 WHERE NOT EXISTS (SELECT 1 FROM pins WHERE stripe = :stripe)
@@ -245,7 +245,7 @@ class Rows:
         ]
 
     def counts(self) -> tuple[int, int, int]:
-        """Return how many shares are kept, are owed, and are corrupt."""
+        """Return how many shares are kept, are owed, and are claimed but corrupt."""
         kept, owed, corrupt = self._connection.execute(COUNTS).fetchone()
         return kept, owed, corrupt
 
