@@ -14,7 +14,7 @@ from dfs.core.node import VaultNode
 from dfs.core.types import Version
 from dfs.testing.simulation.clients import Client, Running
 from dfs.testing.simulation.cluster import Cluster
-from dfs.testing.simulation.faults import Troubles, _rot_row
+from dfs.testing.simulation.faults import Troubles, rot_row
 from dfs.testing.simulation.nodes import SimNode
 from dfs.testing.simulation.run import _Run
 from dfs.testing.simulation.workload import Wish
@@ -130,7 +130,7 @@ def corrupt_and_away() -> Patches:
         stage.part(writer, empty)
         stage.do(writer, "put", b"body")
         stage.strike(rotten)
-        assert _rot_row(rotten, stage.world, "register")
+        assert rot_row(rotten, stage.world, "register")
         stage.world.fault("rot", f"register of {rotten.name}")
         stage.part(reader, holder)
         stage.do(reader, "get")

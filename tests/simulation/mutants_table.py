@@ -225,6 +225,7 @@ MUTANTS: Final = (
         nodes.corrupt_as_absent,
         _directed(),
         setting=scenes.corrupt_and_away,
+        seed=0,
     ),
     Mutant(
         "M20",

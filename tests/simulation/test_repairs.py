@@ -7,6 +7,7 @@ from dfs.core.repairing import Scope, repair
 from dfs.core.standing import Planned, Repaired
 from dfs.core.types import VaultState, Version
 from dfs.testing.simulation.cluster import Cluster, town
+from dfs.testing.simulation.faults import rot_row
 from dfs.testing.simulation.nodes import SimNode
 from dfs.testing.simulation.workload import Wish, get, put
 
@@ -98,3 +99,23 @@ def test_a_put_without_one_node_is_whole_after_a_repair_that_moves_only_what_lac
             repaired.planned.written_size,
             repaired.planned.read_size,
         )
+
+
+@pytest.mark.parametrize("form", ["register", "share"])
+def test_rows_that_rotted_are_found_when_all_is_read_and_whole_after_a_repair(form: str) -> None:
+    with town(node_count=4, needed=2, share_inline_size=65536) as cluster:
+        write(cluster, BODIES)
+        node = cluster.nodes[1]
+        node.damaged = True
+        assert rot_row(node, cluster.world, form)
+        findings: list[str] = []
+        ended = False
+        while not ended:
+            step = node.open_vault.scrub(1000)
+            findings += step.findings
+            ended = step.ended
+        assert len(findings) == 1
+        check(cluster, BODIES)
+        mend(cluster)
+        assert node.open_vault.store.view(lambda view: view.counts())[1:] == (0, 0)
+        check(cluster, BODIES)

@@ -228,7 +228,7 @@ class Troubles:
         node = self.victim(register=form == "register")
         if node is None or self.world.plan.store == "memory":
             return
-        if _rot_volume(node, self.world) if form == "volume" else _rot_row(node, self.world, form):
+        if _rot_volume(node, self.world) if form == "volume" else rot_row(node, self.world, form):
             node.damaged = True
             self.world.fault("rot", f"{form} of {node.name}")
 
@@ -281,18 +281,21 @@ ROTS: Final = {
         "UPDATE shares SET body = ? WHERE row_id = ?",
     ),
     "register": (
-        "SELECT directory || name, value FROM registers WHERE length(value) > 0 ORDER BY 1",
-        "UPDATE registers SET value = ? WHERE directory || name = ?",
+        "SELECT CAST(directory || name AS BLOB), value FROM registers WHERE length(value) > 0 ORDER BY 1",
+        "UPDATE registers SET value = ? WHERE CAST(directory || name AS BLOB) = ?",
     ),
 }
 
 
-def _rot_row(node: SimNode, world: World, form: str) -> bool:
+def rot_row(node: SimNode, world: World, form: str) -> bool:
+    """Change a byte of a row of a node, see ROTS; False when there is none."""
     for database in node.disk.databases.values():
         select, update = ROTS[form]
         try:
             found = database.execute(select).fetchall()
-        except sqlite3.OperationalError:  # no tables yet
+        except sqlite3.OperationalError as problem:
+            if "no such table" not in str(problem):
+                raise
             return False
         if found:
             key, body = world.draw.choice(found)
