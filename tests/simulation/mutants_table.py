@@ -21,8 +21,7 @@ def _as_it_is() -> Patches:
 
 @frozen
 class Mutant:
-    """One rule, broken. ``plan``: how runs meet it. ``seed``: one near which it is caught; None if only a
-    longer search finds one.
+    """One rule, broken. ``plan``: how runs meet it. ``seed``: one near which it is caught.
 
     ``setting``: patches that break no rule, such as a node that lies; the right code runs with them too.
     ``told``: words of the violations that count where the setting itself keeps others from holding.
@@ -32,7 +31,7 @@ class Mutant:
     rule: str
     patches: Callable[[], Patches]
     plan: Plan = field(repr=False)
-    seed: int | None = None
+    seed: int = field(kw_only=True)
     setting: Callable[[], Patches] = _as_it_is
     told: str = ""
 
