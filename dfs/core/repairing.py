@@ -11,16 +11,17 @@ from functools import partial
 from attrs import define, evolve, field
 from xxhash import xxh3_128_digest
 
-from dfs.core import bulk_rows, messages, pipeline
+from dfs.core import bulk_rows, limits, messages, pipeline, register
+from dfs.core.bulk_rows import LackingStripe
 from dfs.core.effects import Operation, Reply, Send, ask, parallel, together, work
-from dfs.core.errors import DfsError, IncompleteError, IntegrityError
+from dfs.core.errors import DfsError, IntegrityError, RemoteProtocolError
 from dfs.core.interface import Buffer
 from dfs.core.manifest import open_entry
 from dfs.core.pipeline import Slot, Stages
 from dfs.core.records import frozen
-from dfs.core.replaying import Found, Replayed, claims_of_row, directories_of, end_join, gap, replay, survey
+from dfs.core.replaying import Found, Replayed, directories_of, end_join, gap, replay, survey
 from dfs.core.standing import Planned, Repaired
-from dfs.core.transfer import Ledger, Vault, chunks_of
+from dfs.core.transfer import Ledger, Vault, chunks_of, claims_of_row
 from dfs.core.types import Chunk, Claim, DirectoryId, NodeId, RegisterKey, RegisterRow, ShareKey, StripeId
 
 SURVEY_COUNT = 8  # directories looked at side by side
@@ -61,7 +62,7 @@ class Task:
         return self.claim.share_size * self.count
 
 
-Tasks = dict[StripeId, Task]
+Tasks = dict[Claim, Task]  # by claim, not by stripe: a false one must not hide those of others
 
 
 def _ignore(_size: int) -> None:
@@ -201,20 +202,43 @@ def _tasks(vault: Vault, scope: Scope, surveys: Sequence[Found], *, planning: bo
 def _lacking(vault: Vault, tasks: Tasks, stripes: Collection[StripeId] | None) -> Operation[None]:
     """Add what nodes say they lack, of these stripes or of all."""
     after: dict[NodeId, bytes] = {node.node_id: b"" for node in vault.roster.nodes}
+
+    def take(node: NodeId, reply: Reply) -> None:
+        told = bulk_rows.decode_lacking(reply.bulk)
+        more = isinstance(reply.response, messages.LackingReply) and reply.response.more
+        if more and (not told or told[-1].claim.stripe <= asked[node]):
+            raise RemoteProtocolError("lacking shares that do not go on")
+        for row in told:
+            _require_possible(vault, row)
+        for row in told:
+            if stripes is None or row.claim.stripe in stripes:
+                task = tasks.setdefault(row.claim, Task(row.claim))
+                task.lacking.setdefault(node, set()).update(row.indexes)
+        if more:
+            after[node] = told[-1].claim.stripe
+
     while after:
+        asked, after = after, {}
         sends = [
-            Send(node, node, messages.Lacking(vault.roster_digest, last)) for node, last in after.items()
+            Send(node, node, messages.Lacking(vault.roster_digest, last)) for node, last in asked.items()
         ]
-        answers = yield from ask(sends, quick=True)
-        after = {}
-        for node, reply in answers.replies.items():
-            told = bulk_rows.decode_lacking(reply.bulk)
-            for row in told:
-                if stripes is None or row.claim.stripe in stripes:
-                    task = tasks.setdefault(row.claim.stripe, Task(row.claim))
-                    task.lacking.setdefault(node, set()).update(row.indexes)
-            if isinstance(reply.response, messages.LackingReply) and reply.response.more and told:
-                after[node] = told[-1].claim.stripe
+        yield from ask(sends, take=take, quick=True)
+
+
+def _require_possible(vault: Vault, row: LackingStripe) -> None:
+    """Check that a claim speaks of nodes and shares that can be.
+
+    Raises:
+        RemoteProtocolError: it does not.
+    """
+    claim = row.claim
+    known = all(index < len(vault.roster.nodes) for nodes in claim.nodes for index in nodes)
+    if (
+        not known
+        or len(claim.nodes) != claim.geometry.total
+        or max(row.indexes, default=0) >= claim.geometry.total
+    ):
+        raise RemoteProtocolError("a claim on shares or nodes that are not")
 
 
 def _add_due(vault: Vault, scope: Scope, found: Found, tasks: Tasks) -> Operation[None]:
@@ -227,7 +251,7 @@ def _add_due(vault: Vault, scope: Scope, found: Found, tasks: Tasks) -> Operatio
         for claim in claims or ():
             for index, nodes in enumerate(vault.nodes_of(claim.nodes)):
                 for node in late.intersection(nodes):
-                    task = tasks.setdefault(claim.stripe, Task(claim))
+                    task = tasks.setdefault(claim, Task(claim))
                     task.lacking.setdefault(node, set()).add(index)
 
 
@@ -235,35 +259,48 @@ def _name_chunks(
     vault: Vault, rows: Sequence[tuple[RegisterKey, RegisterRow, tuple[NodeId, ...]]], tasks: Tasks
 ) -> Operation[None]:
     """Tell each task its chunk, so that what is made again is checked first."""
+    by_stripe: dict[StripeId, list[Task]] = {}
+    for task in tasks.values():
+        by_stripe.setdefault(task.claim.stripe, []).append(task)
     for key, row, holders in rows:
         value = row.value or (yield from _value_of(vault, key, row, holders))
         if not value or not row.claim_set:
             continue
-        entry = open_entry(vault.keys.entry, key, evolve(row, value=value))
-        if entry.manifest is None:
-            continue
         group = vault.group(key.directory)
         try:
+            entry = open_entry(vault.keys.entry, key, evolve(row, value=value))
+            if entry.manifest is None:
+                continue
             chunks = yield from chunks_of(vault, group, entry.manifest, Ledger())
             stages = vault.stages_of(entry.manifest.recipe)
         except DfsError:
             continue  # its list cannot be read now: its stripes are compared instead
         for chunk in (*chunks, *(entry.manifest.chunks if entry.manifest.listed else ())):
-            task = tasks.get(pipeline.name_stripe(stages, vault.keys, chunk))
-            if task is not None:
-                task.chunk = stages, chunk
+            size = pipeline.stripe_size(stages, chunk)[1]
+            for task in by_stripe.get(pipeline.name_stripe(stages, vault.keys, chunk), ()):
+                claim = task.claim
+                if (claim.share_size, claim.code, claim.geometry) == (
+                    size,
+                    stages.code_name,
+                    stages.recipe.geometry,
+                ):
+                    task.chunk = stages, chunk
 
 
 def _value_of(
     vault: Vault, key: RegisterKey, row: RegisterRow, holders: Sequence[NodeId]
 ) -> Operation[bytes]:
     request = messages.Read(vault.roster_digest, with_values=True, with_shares=False, keys=(key,))
-    answers = yield from ask([Send(node, node, request) for node in holders], quick=True)
-    for reply in answers.replies.values():
-        (state,) = bulk_rows.decode_states(reply.bulk)
-        if state.row is not None and state.row.digest == row.digest and state.row.accepted == row.accepted:
-            return state.row.value
-    return b""
+    values: list[bytes] = []
+
+    def take(_node: NodeId, reply: Reply) -> None:
+        for state in bulk_rows.decode_states(reply.bulk):
+            value = state.row.value if state.row is not None else b""
+            if register.value_digest(value, row.claim_set) == row.digest:
+                values.append(value)
+
+    yield from ask([Send(node, node, request) for node in holders], take=take, quick=True)
+    return values[0] if values else b""
 
 
 # --- Making shares again ------------------------------------------------------------------------------------
@@ -320,10 +357,10 @@ def rebuild(vault: Vault, task: Task, slot: Slot, result: Result) -> Operation[s
         return set()
     try:
         shares = yield from _remade(vault, gathering, slot, result)
-    except (IntegrityError, IncompleteError) as error:
+    except DfsError as error:
         result.left.append(error.what)
         return set()
-    yield from _replace_bad(gathering)
+    yield from _replace_bad(vault, gathering)
     return (yield from _store(vault, task, shares, result))
 
 
@@ -434,11 +471,29 @@ def _encode_compared(vault: Vault, claim: Claim, shares: Mapping[int, Buffer]) -
     return remade
 
 
-def _replace_bad(gathering: _Gathering) -> Operation[None]:
-    """Have shares that came damaged, or not at all, replaced as well; their nodes look at them first."""
+def _replace_bad(vault: Vault, gathering: _Gathering) -> Operation[None]:
+    """Have shares that came damaged, or not at all, replaced as well; their nodes look at them first.
+
+    Shares that were only compared follow from a claim that may be false: its own node must name it, too.
+    """
+    task = gathering.task
     for index, node in gathering.bad:
-        yield from ask([Send(node, node, messages.Verify((ShareKey(gathering.task.claim.stripe, index),)))])
-        gathering.task.lacking.setdefault(node, set()).add(index)
+        yield from ask([Send(node, node, messages.Verify((ShareKey(task.claim.stripe, index),)))])
+        if task.chunk is not None or (yield from _names(vault, node, task.claim, index)):
+            task.lacking.setdefault(node, set()).add(index)
+
+
+def _names(vault: Vault, node: NodeId, claim: Claim, index: int) -> Operation[bool]:
+    """Return whether a node says that it lacks a share by just this claim."""
+    before = (int.from_bytes(claim.stripe, "big") - 1) % (1 << 8 * limits.STRIPE_ID_SIZE)
+    request = messages.Lacking(vault.roster_digest, before.to_bytes(limits.STRIPE_ID_SIZE, "big"))
+    named: list[LackingStripe] = []
+
+    def take(_node: NodeId, reply: Reply) -> None:
+        named.extend(bulk_rows.decode_lacking(reply.bulk)[:1])
+
+    yield from ask([Send(node, node, request)], take=take, quick=True)
+    return any(row.claim == claim and index in row.indexes for row in named)
 
 
 def _store(vault: Vault, task: Task, shares: Sequence[Buffer], result: Result) -> Operation[set[NodeId]]:

@@ -25,13 +25,14 @@ from dfs.core.consensus import (
 from dfs.core.effects import Answers, Operation, Reply, Send, ask
 from dfs.core.encoding import chop
 from dfs.core.errors import NodeError, RemoteProtocolError
+from dfs.core.folders import ballot_after
 from dfs.core.keys import WRAP_REGISTER, confirm_tag
 from dfs.core.manifest import open_entry
 from dfs.core.quorum import quorum_of
 from dfs.core.reading import Found as Read, Page, decide, list_page, read_registers
 from dfs.core.records import frozen
 from dfs.core.register import Memory, Reading, Verdict
-from dfs.core.transfer import Group, Vault
+from dfs.core.transfer import Group, Vault, claims_of_row
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,
@@ -86,21 +87,26 @@ def directories_of(vault: Vault) -> Operation[tuple[set[DirectoryId], dict[NodeI
     found: set[DirectoryId] = set()
     after: dict[NodeId, bytes] = {node.node_id: b"" for node in vault.roster.nodes}
     complete: dict[NodeId, int] = {}
+
+    def take(node: NodeId, reply: Reply) -> None:
+        told = reply.response
+        if not isinstance(told, messages.DirectoriesReply):
+            raise RemoteProtocolError("no answer to a DIRECTORIES")
+        last = told.directories[-1].directory if told.directories else b""
+        if told.more and last <= asked[node]:
+            raise RemoteProtocolError("directories that do not go on")
+        found.update(item.directory for item in told.directories)
+        if told.more:
+            after[node] = last
+        else:
+            complete[node] = reply.mark
+
     while after:
+        asked, after = after, {}
         sends = [
-            Send(node, node, messages.Directories(vault.roster_digest, last)) for node, last in after.items()
+            Send(node, node, messages.Directories(vault.roster_digest, last)) for node, last in asked.items()
         ]
-        answers = yield from ask(sends, quick=True)
-        after = {}
-        for node, reply in answers.replies.items():
-            told = reply.response
-            if not isinstance(told, messages.DirectoriesReply):
-                continue
-            found.update(item.directory for item in told.directories)
-            if told.more and told.directories:
-                after[node] = told.directories[-1].directory
-            else:
-                complete[node] = reply.mark
+        yield from ask(sends, take=take, quick=True)
     return found, complete
 
 
@@ -182,7 +188,7 @@ def _bury(vault: Vault, excluded: Sequence[Read]) -> Operation[None]:
         def decide(current: Entry | None) -> Proposal | None:
             return Proposal(tombstone) if current is None else None
 
-        return Change(item.key, path, decide, row.promised)
+        return Change(item.key, path, decide, ballot_after(item))
 
     changes = [change(item, item.row) for item in excluded if item.row is not None]
     if changes:
@@ -226,15 +232,19 @@ def _judge(
         if valued is not None and valued.accepted == top.accepted:
             top = _with_value(top, valued.value)
         _note_shares(found, key, reading)
-    promised = max(
-        (state.row.promised for node, state in states.items() if state.row and node in vault.counted),
-        default=NO_BALLOT,
-    )
+    promised = _promised(vault, states, top)
     lacking = tuple(node for node, state in states.items() if _lacks(vault, node, state, top, promised))
     if lacking:
         found.due.append(Due(key, top, tuple(reading.holders), lacking, promised))
     if not vault.keyless:
         _note_forgettable(vault, group, found, key, states, top)
+
+
+def _promised(vault: Vault, states: Mapping[NodeId, RowState], top: RegisterRow | None) -> Ballot:
+    """Return the highest plausible promise: two nodes with one beyond that would stop every writer."""
+    told = [state.row.promised for node, state in states.items() if state.row and node in vault.counted]
+    expected = register.counter_of(top.accepted) if top is not None else 0
+    return max((ballot for ballot in told if not register.jumps(ballot, expected)), default=NO_BALLOT)
 
 
 def _best_row(vault: Vault, group: Group, key: RegisterKey, reading: Reading) -> RegisterRow:
@@ -371,11 +381,6 @@ def _rows_with_values(vault: Vault, part: Sequence[Due]) -> Operation[dict[Regis
     """Return the row of each, its value read from a holder where it did not come with the list."""
     rows: dict[RegisterKey, RegisterRow | None] = {due.key: due.row for due in part}
     wanted: dict[NodeId, list[Due]] = {}
-    for due in part:
-        if due.row is not None and not due.row.value:
-            wanted.setdefault(due.holders[0], []).append(due)
-    if not wanted:
-        return rows
 
     def take(node: NodeId, reply: Reply) -> None:
         states = bulk_rows.decode_states(reply.bulk)
@@ -384,8 +389,14 @@ def _rows_with_values(vault: Vault, part: Sequence[Due]) -> Operation[dict[Regis
             if same and state.row is not None and due.row is not None:
                 rows[due.key] = _with_value(due.row, state.row.value)
 
-    sends = [Send(node, node, _reading_of(vault, asked)) for node, asked in wanted.items()]
-    yield from ask(sends, take=take, quick=True)
+    for position in range(max((len(due.holders) for due in part), default=0)):
+        wanted = {}
+        for due in part:
+            row = rows[due.key]
+            if row is not None and not row.value and position < len(due.holders):
+                wanted.setdefault(due.holders[position], []).append(due)
+        sends = [Send(node, node, _reading_of(vault, asked)) for node, asked in wanted.items()]
+        yield from ask(sends, take=take, quick=True)
     return rows
 
 
@@ -397,29 +408,6 @@ def _reading_of(vault: Vault, asked: Sequence[Due]) -> messages.Read:
 def _with_value(row: RegisterRow, value: bytes) -> RegisterRow:
     right = register.value_digest(value, row.claim_set) == row.digest
     return evolve(row, value=value) if right else row
-
-
-def claims_of_row(
-    vault: Vault, key: RegisterKey, row: RegisterRow, tellers: Sequence[NodeId]
-) -> Operation[tuple[Claim, ...] | None]:
-    """Return the claims of a register's value as one of these nodes tells them; None if none does in full."""
-    if not row.claim_set:
-        return ()
-    for node in tellers:
-        claims: list[Claim] = []
-        more = True
-        while more:
-            request = messages.Claimed(vault.roster_digest, key, row.accepted, len(claims))
-            answers = yield from ask([Send(node, node, request)], quick=True)
-            reply = answers.replies.get(node)
-            if reply is None or not isinstance(reply.response, messages.ClaimedReply):
-                break
-            told = bulk_rows.decode_claims(reply.bulk)
-            claims.extend(told)
-            more = reply.response.more and bool(told)
-        if register.claim_set_digest(b"".join(map(bulk_rows.encode_claim, claims))) == row.claim_set:
-            return tuple(claims)
-    return None
 
 
 def _claims_of_rows(

@@ -10,7 +10,7 @@ from itertools import islice, product
 from attrs import define, evolve, field
 from xxhash import xxh3_128_digest
 
-from dfs.core import limits, messages, pipeline
+from dfs.core import bulk_rows, limits, messages, pipeline, register
 from dfs.core.effects import (
     Done,
     Effects,
@@ -41,6 +41,8 @@ from dfs.core.types import (
     Manifest,
     NodeId,
     Recipe,
+    RegisterKey,
+    RegisterRow,
     Roster,
     ShareKey,
     StripeId,
@@ -473,6 +475,38 @@ def claims_of(vault: Vault, group: Group, entry: Entry) -> Operation[Sequence[Cl
     stages = vault.stages_of(manifest.recipe)
     listed = manifest.chunks if manifest.listed else ()
     return claims_on(vault, group, stages, manifest.facts, (*chunks, *listed))
+
+
+def claims_of_row(
+    vault: Vault, key: RegisterKey, row: RegisterRow, tellers: Sequence[NodeId]
+) -> Operation[tuple[Claim, ...] | None]:
+    """Return the claims of a register's value as one of these nodes tells them; None if none does in full."""
+    if not row.claim_set:
+        return ()
+    for node in tellers:
+        claims: list[Claim] = []
+        more = True
+        while more:
+            request = messages.Claimed(vault.roster_digest, key, row.accepted, len(claims))
+            told, more = yield from _claims_page(node, request)
+            claims.extend(told)
+        if register.claim_set_digest(b"".join(map(bulk_rows.encode_claim, claims))) == row.claim_set:
+            return tuple(claims)
+    return None
+
+
+def _claims_page(node: NodeId, request: messages.Claimed) -> Operation[tuple[tuple[Claim, ...], bool]]:
+    """Return the next claims that a node tells, and whether there may be more."""
+    told: tuple[Claim, ...] = ()
+    more = False
+
+    def take(_node: NodeId, reply: Reply) -> None:
+        nonlocal told, more
+        told = bulk_rows.decode_claims(reply.bulk)
+        more = isinstance(reply.response, messages.ClaimedReply) and reply.response.more and bool(told)
+
+    yield from ask([Send(node, node, request)], take=take, quick=True)
+    return told, more
 
 
 def claims_on(
