@@ -17,6 +17,7 @@ from dfs.core import encoding, errors, limits, messages
 from dfs.core.encoding import record, uint
 from dfs.core.errors import DfsError, RemoteProtocolError
 from dfs.core.messages import CODES, MESSAGES, SHAPES, ErrorReply, Message, Request, Response
+from dfs.core.paths import printable
 from dfs.core.records import frozen
 from dfs.core.types import Buffer
 
@@ -195,11 +196,11 @@ def check_bulk(header: Header, bulk: Buffer) -> None:
 
 
 def fault_of(reply: ErrorReply) -> DfsError:
-    """Return the exception an error reply stands for."""
+    """Return the exception an error reply stands for; no word of it can steer a terminal."""
     if reply.kind == ROSTER_DIFFERS:
         return RosterDiffersError(reply.extra)
     cls = FAULTS.get(reply.kind, DfsError)
-    return cls(reply.what, kept=reply.kept, next_step=reply.next_step)
+    return cls(printable(reply.what), kept=printable(reply.kept), next_step=printable(reply.next_step))
 
 
 # --- Sessions ---------------------------------------------------------------------------------------------

@@ -297,3 +297,8 @@ def test_codes_and_faults_are_never_used_twice() -> None:
     assert len(set(wire.FAULTS.values())) == len(wire.FAULTS)
     assert wire.ROSTER_DIFFERS not in wire.FAULTS
     assert [attribute.name for attribute in fields(Mark)] == ["incarnation", "mark"]
+
+
+def test_what_a_node_says_of_an_error_steers_no_terminal() -> None:
+    fault = wire.fault_of(messages.ErrorReply(5, "no\x1b[2J", "all\nis lost.", "run\u202eit.", b""))
+    assert fault.line == "no\\x1b[2J. all\\nis lost. run\\u202eit.  (DFS-E409)"
