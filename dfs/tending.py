@@ -1,7 +1,7 @@
 """Repair in the background of a node: the keyless powers of a healer's account, on its own thread.
 
 Every so often it enters each vault of the cluster, brings back nodes that lost state, and has missing and bad
-shares made again. Where there is nothing to do it only asks.
+shares made again. Where there is nothing to do it only asks; what cannot be done is logged once.
 """
 
 import logging
@@ -11,12 +11,12 @@ from typing import Final
 
 from dfs.cluster import open_entered, users_to_repair
 from dfs.core.errors import ConfigError, DfsError, NotInitialisedError
+from dfs.core.paths import printable
 from dfs.core.places import load_conf
 from dfs.core.registry import Registry
 from dfs.core.settings import ClientConf, NodeConf
-from dfs.core.units import size_text
+from dfs.core.units import count_text, size_text
 
-INTERVAL_S: Final = 600.0
 FIRST_S: Final = 30.0  # after the start: the other nodes may be starting, too
 
 log: Final = logging.getLogger("dfs")
@@ -25,11 +25,12 @@ log: Final = logging.getLogger("dfs")
 class Tender:
     """Repairs all vaults from time to time, from `start` to `stop`."""
 
-    def __init__(self, conf: ClientConf, registry: Registry, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, conf: ClientConf, registry: Registry, interval_s: float) -> None:
         self._conf = conf
         self._registry = registry
         self._interval_s = interval_s
         self._stopped = threading.Event()
+        self._complaints: dict[str, tuple[str, ...]] = {}  # of the last run, by user; "" = of all
         self._thread = threading.Thread(target=self._run, name="dfs-tender", daemon=True)
 
     def start(self) -> None:
@@ -51,8 +52,9 @@ class Tender:
         try:
             users = users_to_repair(self._conf, registry=self._registry)
         except DfsError as error:
-            log.warning("repair: %s", error.what)
+            self._complain("", error.what)
             return
+        self._complain("")
         for user in users:
             if self._stopped.is_set():
                 return
@@ -61,7 +63,7 @@ class Tender:
             except NotInitialisedError:
                 continue  # an account that has stored nothing yet
             except DfsError as error:
-                log.warning("repair of the vault of %s: %s", user, error.what)
+                self._complain(user, error.what)
 
     def _tend_one(self, user: str) -> None:
         with open_entered(self._conf, user, registry=self._registry) as cluster:
@@ -69,16 +71,22 @@ class Tender:
             names = dict(cluster.nodes)
         if done.shares or done.registers or done.joined:
             log.warning(
-                "repair of the vault of %s: %d entries, %d shares (read %s, wrote %s)%s",
-                user,
-                done.registers,
-                done.shares,
+                "repair of the vault of %s: %s, %s (read %s, wrote %s)%s",
+                printable(user),
+                "1 entry" if done.registers == 1 else f"{done.registers} entries",
+                count_text(done.shares, "share"),
                 size_text(done.read_size),
                 size_text(done.written_size),
                 "".join(f", {names[node]} counts again" for node in done.joined),
             )
-        for reason in done.left:
-            log.warning("repair of the vault of %s: left: %s", user, reason)
+        self._complain(user, *(f"left: {reason}" for reason in done.left))
+
+    def _complain(self, user: str, *reasons: str) -> None:
+        """Log what is wrong, unless it is what was wrong the last time."""
+        if self._complaints.get(user, ()) != reasons:
+            for reason in reasons:
+                log.warning("repair%s: %s", f" of the vault of {printable(user)}" if user else "", reason)
+        self._complaints[user] = reasons
 
 
 def tender_of(conf: NodeConf, registry: Registry) -> Tender:
@@ -98,4 +106,4 @@ def tender_of(conf: NodeConf, registry: Registry) -> Tender:
             f"{conf.heal_conf} has no key_file",
             next_step="A healer logs in by key: nobody is there to ask.",
         )
-    return Tender(client, registry)
+    return Tender(client, registry, conf.heal_interval)

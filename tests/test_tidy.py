@@ -36,7 +36,7 @@ BANNED_WORDS = {
 EXEMPT_NAMES = {
     "heal",  # the right of the account `healer`
     "HOST",  # of HOST:PORT, as people write addresses
-    *("block", "plugins_block", "heal_conf"),  # conf keys
+    *("block", "plugins_block", "heal_conf", "heal_interval"),  # conf keys
 }
 
 # Where any failure must be caught because it is told or raised again elsewhere.

@@ -289,6 +289,7 @@ class NodeConf(Conf):
     users: str | None = _optional(FILLED)
     allow_anonymous: bool = _setting(FLAG, default=False, variable="")
     heal_conf: str | None = _optional(FILLED, key="heal.conf", variable="")
+    heal_interval: float = _setting(DURATION, 600.0, key="heal.interval", variable="")
     quota: int | None = _optional(_size(0))
     reserve: int | None = _optional(_size(0))
     inline_max: int = _setting(_size(0, limits.MIB), limits.SHARE_INLINE_SIZE_MAX)

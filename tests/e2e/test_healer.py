@@ -49,7 +49,7 @@ def conf_of(cluster: Cluster) -> Path:
 def tender(cluster: Cluster) -> Tender:
     path = conf_of(cluster)
     conf = parse_client(path.read_bytes(), str(path))
-    return Tender(conf, make_registry(conf))
+    return Tender(conf, make_registry(conf), interval_s=600.0)
 
 
 def spoil(cluster: Cluster, index: int) -> None:

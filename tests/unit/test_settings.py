@@ -17,8 +17,8 @@ geometry.needed geometry.total cipher compressor code placement chunker allow_in
 request_timeout jobs limit_up limit_down strict progress color
 """
 NODE_CONF_KEYS = """
-dir name listen port zone certificate private_key client_ca users allow_anonymous heal.conf quota reserve
-inline_max scrub_days pin_lease max_connections store log_level log_format metrics
+dir name listen port zone certificate private_key client_ca users allow_anonymous heal.conf heal.interval
+quota reserve inline_max scrub_days pin_lease max_connections store log_level log_format metrics
 """
 
 
@@ -34,7 +34,7 @@ def test_every_key_is_there_under_its_name(conf_class: type[Conf], keys: str) ->
 @pytest.mark.parametrize("conf_class", [ClientConf, NodeConf])
 def test_every_default_is_a_value_its_kind_takes(conf_class: type[Conf]) -> None:
     in_files = {"kdf_memory": "64 MiB", "inline_max": "64 KiB", "pin_lease": "24 h"}
-    in_files |= {"connect_timeout": "1 s", "request_timeout": "30 s"}
+    in_files |= {"connect_timeout": "1 s", "request_timeout": "30 s", "heal_interval": "10 min"}
     conf = conf_class()
     for setting in settings(conf_class).values():
         default = getattr(conf, setting.attribute)
