@@ -24,7 +24,7 @@ from dfs.core.errors import ConfigError, DfsError, NodeError, PeerIdentityError,
 from dfs.core.folders import Listed
 from dfs.core.interface import NodeCertificate, Transport, TransportOptions
 from dfs.core.link import Link, Trust
-from dfs.core.paths import canonical
+from dfs.core.paths import canonical, printable
 from dfs.core.places import load_conf as load_conf, state_folder, system_user
 from dfs.core.records import frozen
 from dfs.core.registry import Registry
@@ -110,7 +110,7 @@ def open_entered(conf: ClientConf, user: str, *, registry: Registry | None = Non
     """
     secret = LoginSecret(conf, conf.user or system_user())
     options = client_options(conf, registry or make_registry(conf), state_folder(), secret)
-    marks = _known_marks(conf, state_folder(), user).load()
+    marks = KnownMarks(state_folder(), conf.realm, user).load()
     return _opened(conf, evolve(options, entering=user, known_marks=marks), state_folder())
 
 
@@ -128,15 +128,11 @@ def _opened(conf: ClientConf, options: ClientOptions, state: Path) -> "Cluster":
     client = Client(options)
     try:
         opened = client.open_entered() if options.entering else client.open()
-        marks = _known_marks(conf, state, options.entering or options.user)
+        marks = KnownMarks(state, conf.realm, options.entering or options.user)
         return Cluster(client, opened, conf, marks, options)
     except BaseException:
         client.close()
         raise
-
-
-def _known_marks(conf: ClientConf, state: Path, user: str) -> KnownMarks:
-    return KnownMarks(state, conf.realm, user)
 
 
 def make_registry(conf: Conf) -> Registry:
@@ -175,16 +171,12 @@ def client_options(conf: ClientConf, registry: Registry, state: Path, secret: Lo
         geometry_needed=conf.geometry_needed,
         geometry_total=conf.geometry_total,
         recipe={
-            "cipher": conf.cipher,
-            "compressor": conf.compressor,
-            "code": conf.code,
-            "placement": conf.placement,
-            "chunker": conf.chunker,
+            name: getattr(conf, name) for name in ("cipher", "compressor", "code", "placement", "chunker")
         },
         jobs=conf.jobs,
         connect_timeout_s=conf.connect_timeout,
         request_timeout_s=conf.request_timeout,
-        known_marks=_known_marks(conf, state, user).load(),
+        known_marks=KnownMarks(state, conf.realm, user).load(),
     )
 
 
@@ -436,8 +428,8 @@ class Cluster:
 
         return self._run(checking.check(self._vault, canonical(path), read_ratio=read_ratio))
 
-    def lost_without(self, nodes: Collection[NodeId], path: str = "") -> frozenset[str]:
-        """Return the files that could not be read any more without these nodes."""
+    def lost_without(self, nodes: Collection[NodeId] | int, path: str = "") -> frozenset[str]:
+        """Return the files that could not be read any more without these nodes; a number: any so many."""
         from dfs.core import checking
 
         return self._run(checking.lost_without(self._vault, canonical(path), nodes))
@@ -495,7 +487,7 @@ class Cluster:
             if node in told:
                 reply = told[node]
                 values = {field.name: getattr(reply, field.name) for field in fields(messages.StatusReply)}
-                standing = evolve(standing, **values)
+                standing = evolve(standing, **{**values, "read_only": printable(reply.read_only)})
             standings.append(standing)
         return standings
 
@@ -559,6 +551,11 @@ class Cluster:
         """The k and n of new files."""
         geometry = self._client.stages(self._vault).recipe.geometry
         return geometry.needed, geometry.total
+
+    @property
+    def write_threshold(self) -> int:
+        """How many nodes of a group must answer for a new file to be stored: max(R, W, H)."""
+        return self._client.write_threshold(self._vault)
 
     def _links(self) -> Iterator[Link]:
         return self._client.all_links()

@@ -86,7 +86,12 @@ class Context:
         return closing(self.output.meter(self.progress, printable(label), total_size, plain=self.plain))
 
     def redraw(self) -> None:
-        """Begin what replaces all that was printed before: on a terminal it is cleared."""
+        """Begin what replaces all that was printed before: on a terminal it is cleared.
+
+        Raises: ConfigError: all is to be one JSON object.
+        """
+        if self.output.json:
+            raise ConfigError("--json prints one object at the end", next_step="Use --json-lines.")
         self.output.clear(plain=self.plain)
 
     def confirm(self, question: str) -> bool:

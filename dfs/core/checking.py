@@ -189,9 +189,11 @@ def nodes_status(
 # --- What if ------------------------------------------------------------------------------------------------
 
 
-def lost_without(vault: Vault, path: str, killed: Collection[NodeId]) -> Operation[frozenset[str]]:
-    """Return the files that could not be read any more without some nodes."""
+def lost_without(vault: Vault, path: str, killed: Collection[NodeId] | int) -> Operation[frozenset[str]]:
+    """Return the files that could not be read any more without some nodes, or any choice of so many."""
     listed = yield from _files(vault, path)
+    if isinstance(killed, int):
+        return frozenset(item.entry.path for item in listed if _spare(item) < killed)
     lost = set()
     for item in listed:
         left = item.holders.difference(killed)
@@ -199,3 +201,10 @@ def lost_without(vault: Vault, path: str, killed: Collection[NodeId]) -> Operati
         if without["health"] is Health.INCOMPLETE or not left:
             lost.add(item.entry.path)
     return frozenset(lost)
+
+
+def _spare(item: Listed) -> int:
+    """Return how many nodes, any of them, may go before nothing of a file can be read; -1: none can now."""
+    if item.health is Health.INCOMPLETE:
+        return -1
+    return item.survives if item.entry.manifest is not None else len(item.holders) - 1

@@ -37,7 +37,7 @@ from dfs.core.interface import (
 from dfs.core.keys import KdfParameters, LoginKeys, vault_keys
 from dfs.core.link import Identity, Link, Trust
 from dfs.core.pipeline import Packer, Slot, Stages
-from dfs.core.quorum import default_geometry, survives
+from dfs.core.quorum import default_geometry, quorum_of, share_threshold, survives
 from dfs.core.records import frozen
 from dfs.core.registry import Registry
 from dfs.core.roster import rank
@@ -473,15 +473,19 @@ class Client:
         code = self._options.recipe["code"]
         geometry = self._options.registry.get("dfs_codes", code).plugin.fit(Geometry(needed, total))
         stages = self.plugins.stages(self.plugins.recipe(geometry))
-        members = list(vault.roster.nodes[:total])
-        facts = stages.placement.facts(b"", members)
-        placed = stages.placement.place(facts, b"", total, stages.code.copies, members)
-        rows = [[members.index(node) for node in row] for row in placed]
+        rows = _share_map(stages, vault.roster.nodes[:total])
         if total > 1 and needed < total and survives(geometry, rows, range(total)) < 1:
             raise ConfigError(
                 f"code {code} with placement {self._options.recipe['placement']} survives the loss of no node"
             )
         return stages
+
+    def write_threshold(self, vault: Vault) -> int:
+        """Return how many nodes of a group must answer for a new file to be stored: max(R, W, H)."""
+        stages, total = self.stages(vault), vault.roster.group_size
+        quorum = quorum_of(total, vault.roster.tolerance)
+        rows = _share_map(stages, vault.roster.nodes[:total])
+        return max(quorum.read, quorum.write, share_threshold(stages.recipe.geometry, rows, quorum))
 
     # Why it could not be opened
 
@@ -527,7 +531,11 @@ class Client:
                 does not answer.
         """
         index, link = next(
-            ((index, link) for index, (place, link) in enumerate(self._places) if place.name == name),
+            (
+                (index, link)
+                for index, (place, link) in enumerate(self._places)
+                if place.name.lower() == name.lower()
+            ),
             (-1, None),
         )
         if link is None:
@@ -539,7 +547,7 @@ class Client:
         lost = [node for node in ids if node not in self.links]
         if link.met.hello.node_id in ids:
             raise ConflictError(f"{link.label} is a node of this vault already", kept="Nothing was changed.")
-        if len(self._places) == len(ids) and ids[index] in lost:
+        if self._in_order(ids) and ids[index] in lost:
             return link, ids[index]
         if len(lost) != 1:
             raise ConflictError(
@@ -547,6 +555,14 @@ class Client:
                 next_step="List the nodes in the conf in the order in which the vault was made.",
             )
         return link, lost[0]
+
+    def _in_order(self, ids: Sequence[NodeId]) -> bool:
+        """Return whether the conf lists the nodes as the vault does, as far as they were met."""
+        links = [link for _, link in self._places]
+        at = {link: node for node, link in self.links.items() if node in ids}
+        return len(links) == len(ids) and all(
+            at.get(link, node) == node for link, node in zip(links, ids, strict=True)
+        )
 
     def adopt(self, link: Link, node: NodeId, incarnation: int) -> None:
         """Give an empty node the id of a lost one. Raises: ConflictError: it is not empty. NodeError."""
@@ -564,3 +580,10 @@ class Client:
 
 def _stand_in(link: Link) -> NodeId:
     return NodeId(b"at " + link.address.encode())
+
+
+def _share_map(stages: Stages, members: Sequence[Node]) -> list[list[int]]:
+    """Return which of a group's nodes, by index, would hold each share of some chunk."""
+    facts = stages.placement.facts(b"", members)
+    placed = stages.placement.place(facts, b"", len(members), stages.code.copies, members)
+    return [[members.index(node) for node in row] for row in placed]

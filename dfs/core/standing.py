@@ -48,15 +48,6 @@ class FileStanding:
 
 
 @frozen
-class WhatIf:
-    """The files that could not be read any more without some nodes. ``killed``: one worst choice of them."""
-
-    killed: tuple[NodeId, ...]
-    readable_count: int
-    lost: tuple[FileStanding, ...]
-
-
-@frozen
 class Checked:
     """What a check found. ``away``: nodes that did not answer, and why. ``read_size``: share bytes that nodes
     read and hashed for it.

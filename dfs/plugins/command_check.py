@@ -16,6 +16,7 @@ from dfs.core.api import (
     Options,
     count_text,
     hookimpl,
+    listing,
     size_text,
 )
 
@@ -46,6 +47,8 @@ def check(
     Exit status: 3 if files are degraded, 5 incomplete, 6 corrupt; with --what-if or --any 5 if some would be
     lost.
     """
+    if what_if is not None and any_count is not None:
+        raise ConfigError("--what-if and --any exclude each other")
     wanted = context.remote(path)
     ratio = _ratio(read)
     cluster = context.cluster()
@@ -53,28 +56,32 @@ def check(
     killed = _killed(what_if, cluster.nodes)
     checked = cluster.check(wanted, read_ratio=ratio)
     for node, reason in checked.away.items():
-        context.note(f"{names.get(node, node.hex()[:8])} does not answer: {reason}")
+        context.emit("away", {"node": names[node], "reason": reason})
+        context.note(f"{names[node]} does not answer: {reason}")
     for file in checked.items:
         context.emit("items", _record(file, names), _line(file, names))
     counts = {state: sum(1 for file in checked.files if file.state.value == state) for state in STATES}
     values: dict[str, object] = {"files": len(checked.files), **counts, "read_bytes": checked.read_size}
-    text = _summary(len(checked.files), counts, checked.read_size)
-    judging = what_if is not None or any_count is not None
-    if judging:
-        lost = set(cluster.lost_without(killed, wanted)) if what_if is not None else set()
-        if any_count is not None:
-            lost |= {file.path for file in checked.files if file.survives < any_count}
-        without = [names[node] for node in killed]
-        values["what_if"] = {"killed": without, "any": any_count, "lost": sorted(lost)}
-        text += f" {_verdict(killed, any_count, names, len(checked.files), sorted(lost))}"
-        if lost:
-            context.end(IncompleteError.exit_code)
-    context.emit("", values, text)
-    if not judging:
+    text = _summary(checked, counts, names)
+    if what_if is None and any_count is None:
+        context.emit("", values, text)
         _judge(context, counts)
+        return
+    if any_count is None:
+        lost = cluster.lost_without(killed, wanted)
+        without = listing([names[node] for node in killed])
+    else:
+        lost = cluster.lost_without(any_count, wanted)
+        without = f"any {count_text(any_count, 'node')}"
+    values["what_if"] = {"killed": [names[node] for node in killed], "any": any_count, "lost": sorted(lost)}
+    gone = [file for file in checked.files if file.path in lost]
+    context.emit("", values, f"now: {text} {_verdict(checked, without, killed, any_count, gone)}")
+    if lost:
+        context.end(IncompleteError.exit_code)
 
 
 STATES = ("complete", "degraded", "corrupt", "incomplete")
+SHOWN_COUNT = 3  # of files lost; --json has all
 
 
 def _ratio(text: str | None) -> float:
@@ -93,13 +100,14 @@ def _killed(text: str | None, nodes: Sequence[tuple[NodeId, str]]) -> list[NodeI
     kind, _, rest = text.partition("=")
     if kind != "kill" or not rest:
         raise ConfigError(f"--what-if {text}: expected kill=NODE,... as in kill=DFS1,DFS2")
-    by_name = {name: node for node, name in nodes}
-    unknown = [name for name in rest.split(",") if name not in by_name]
+    by_name = {name.lower(): node for node, name in nodes}
+    unknown = [name for name in rest.split(",") if name.lower() not in by_name]
     if unknown:
+        known = listing([name for _, name in nodes])
         raise ConfigError(
-            f"--what-if: there is no node {', '.join(unknown)}", next_step=f"There are {', '.join(by_name)}."
+            f"--what-if: there is no node {', '.join(unknown)}", next_step=f"There are {known}."
         )
-    return [by_name[name] for name in rest.split(",")]
+    return list(dict.fromkeys(by_name[name.lower()] for name in rest.split(",")))
 
 
 def _flaws(file: Any, names: Mapping[NodeId, str]) -> list[str]:  # noqa: ANN401 - a FileStanding of dfs.cluster
@@ -132,24 +140,36 @@ def _line(file: Any, names: Mapping[NodeId, str]) -> str:  # noqa: ANN401 - as a
     return f"{state} {file.held}/{file.total}  {file.path}  {', '.join(parts)}"
 
 
-def _summary(file_count: int, counts: Mapping[str, int], read_size: int) -> str:
+def _summary(checked: Any, counts: Mapping[str, int], names: Mapping[NodeId, str]) -> str:  # noqa: ANN401 - a Checked of dfs.cluster
     states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state] or state == "complete")
-    read = f" Read {size_text(read_size)} of shares." if read_size else ""
-    due = "" if counts["complete"] == file_count else " To repair: dfs repair"
-    return f"{count_text(file_count, 'file')}, {states}.{read}{due}"
+    read = f" Read {size_text(checked.read_size)} of shares." if checked.read_size else ""
+    due = ""
+    if any(file.flaws for file in checked.items):
+        due = " To repair: dfs repair"
+    elif checked.items and checked.away:
+        back = listing([names[node] for node in checked.away])
+        due = f" When {back} {'is' if len(checked.away) == 1 else 'are'} back: dfs repair"
+    return f"{count_text(len(checked.files), 'file')}, {states}.{read}{due}"
 
 
 def _verdict(
+    checked: Any,  # noqa: ANN401 - as above
+    without: str,
     killed: Sequence[NodeId],
     any_count: int | None,
-    names: Mapping[NodeId, str],
-    file_count: int,
-    lost: Sequence[str],
+    lost: Sequence[Any],
 ) -> str:
-    without = [names[node] for node in killed] or [f"any {count_text(any_count or 0, 'node')}"]
-    told = f"Without {', '.join(without)}: {file_count - len(lost)} readable, {len(lost)} lost"
-    shown = ", ".join(lost[:3])
-    return f"{told}: {shown}{', ...' if len(lost) > 3 else ''}" if lost else f"{told}."
+    told = f"Without {without}: {len(checked.files) - len(lost)} readable, {len(lost)} lost"
+    if not lost:
+        return f"{told}."
+    shown = []
+    for file in lost[:SHOWN_COUNT]:
+        left = len(file.holders.difference(killed)) if any_count is None else max(0, file.held - any_count)
+        shown.append(f"{file.path} ({left} of {file.needed} needed shares left)")
+    gone_count = len(killed) if any_count is None else any_count
+    savable = all(file.held < file.total and file.total - gone_count >= file.needed for file in lost)
+    hint = " To survive this: dfs repair" if savable else ""
+    return f"{told}: {', '.join(shown)}{', ...' if len(lost) > SHOWN_COUNT else ''}.{hint}"
 
 
 def _judge(context: CommandContext, counts: Mapping[str, int]) -> None:

@@ -56,9 +56,10 @@ def _repair_one(
     planned = cluster.repair(path, plan_only=True)
     plan = planned.planned
     result = planned
+    away = [f"{each.name} is away: {each.reason}" for each in cluster.status() if each.reason]
     idle = not (plan.registers or plan.shares or planned.left or cluster.is_incomplete)
     if idle:
-        context.note(f"{label}nothing to repair")
+        context.note(f"{label}nothing to repair{' on the nodes that answer' if away else ''}")
     else:
         sizes = f"(reads {size_text(plan.read_size)}, writes {size_text(plan.written_size)})"
         shares = count_text(plan.shares, "share")
@@ -67,8 +68,11 @@ def _repair_one(
         with context.meter("repair", plan.written_size) as meter:
             result = cluster.repair(path, progress=meter)
         _tell(context, cluster, label, result)
-    for reason in result.left:
+    left = [*result.left, *away]
+    for reason in left:
         context.degrade(f"{label}left: {reason}")
+    if away:
+        context.note(f"{label}What they lack can be made when they are back: dfs repair")
     names = dict(cluster.nodes)
     return {
         "planned": {
@@ -82,7 +86,7 @@ def _repair_one(
         "read": result.read_size,
         "written": result.written_size,
         "joined": [names[node] for node in result.joined],
-        "left": list(result.left),
+        "left": left,
     }
 
 

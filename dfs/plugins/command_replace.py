@@ -20,6 +20,7 @@ def replace(context: CommandContext, *, node: str, dry_run: bool) -> None:
     (dfs cert trust NODE) first.
     """
     cluster = context.cluster()
+    node = next((each.name for each in cluster.traffic() if each.name.lower() == node.lower()), node)
     plan = cluster.replace(node, plan_only=True).planned
     sizes = f"reads about {size_text(plan.read_size)}, writes about {size_text(plan.written_size)}"
     context.note(f"plan: {node} gets the id of the lost node, and all it should hold ({sizes})")

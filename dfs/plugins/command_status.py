@@ -19,6 +19,7 @@ from dfs.core.api import (
 
 DFS_API_VERSION = 1
 WATCH_S = 2.0  # between two screens
+INTERRUPTED = 130
 
 
 @click.command("status")
@@ -27,13 +28,19 @@ WATCH_S = 2.0  # between two screens
 def status(context: CommandContext, *, watch: bool) -> None:
     """Show every node: its state, space, last scrub and what it lacks."""
     ended = threading.Event()
-    while True:
-        for user, cluster in context.clusters():
-            _show(context, cluster, user)
+    try:
+        while True:
+            if watch:
+                context.redraw()
+            for user, cluster in context.clusters():
+                _show(context, cluster, user)
+            if not watch:
+                return
+            ended.wait(WATCH_S)
+    except KeyboardInterrupt:
         if not watch:
-            return
-        ended.wait(WATCH_S)
-        context.redraw()
+            raise
+        context.end(INTERRUPTED)  # the way it ends: nothing to tell
 
 
 def _show(context: CommandContext, cluster: Any, user: str) -> None:  # noqa: ANN401 - dfs.cluster.Cluster
@@ -41,7 +48,8 @@ def _show(context: CommandContext, cluster: Any, user: str) -> None:  # noqa: AN
     needed, total = cluster.geometry
     up = [each for each in standings if not each.reason]
     counted = [each for each in up if each.state in {VaultState.ACTIVE, VaultState.READ_ONLY}]
-    may_fail = max(0, len(counted) - max(needed, len(standings) - total + needed))
+    spare = total - (len(standings) - len(counted))  # of the group that is worst off
+    may_fail, may_fail_writing = max(0, spare - needed), max(0, spare - cluster.write_threshold)
     whose = user or cluster.user
     nodes = f"{len(up)} of {len(standings)} nodes up, geometry {needed} of {total}"
     head = f"{whose} at {cluster.conf.cluster}: {nodes}"
@@ -54,9 +62,11 @@ def _show(context: CommandContext, cluster: Any, user: str) -> None:  # noqa: AN
             "total": total,
             "up": len(up),
             "may_fail": may_fail,
+            "may_fail_writing": may_fail_writing,
             "repairs_due": sum(each.owed_count + each.corrupt_count for each in standings),
         },
-        f"{head}; {count_text(may_fail, 'more node')} may fail and files can still be read",
+        f"{head}\nmay still fail: {count_text(may_fail, 'node')} and all can be read,"
+        f" {count_text(may_fail_writing, 'node')} and all can be written",
     )
     for each in standings:
         context.emit("nodes", _record(each), _line(context, each))
@@ -91,7 +101,7 @@ def _record(each: Any) -> Mapping[str, object]:  # noqa: ANN401 - a NodeStanding
 def _line(context: CommandContext, each: Any) -> str:  # noqa: ANN401 - see above
     where = f"{each.name} {each.address}".rstrip()
     if each.reason:
-        return f"{where}  down: {each.reason}"
+        return f"{where}  down: {each.reason.removeprefix(f'{each.name} ')}"
     state = each.state.name.lower().replace("_", "-") if each.state is not None else "unknown"
     parts = [
         f"{where}  {state}",

@@ -51,6 +51,12 @@ class Home:
         path.write_bytes(content)
         return name
 
+    def settle(self) -> None:
+        """Wait until nodes have committed what nobody waits for: confirmations."""
+        for node in self.nodes:
+            for vault in node.server._house.vaults:
+                vault.commit.run(lambda _transaction: None)
+
     def kill(self, count: int) -> None:
         """Stop the last nodes."""
         for node in self.nodes[-count:]:

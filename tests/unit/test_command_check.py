@@ -36,11 +36,12 @@ def test_a_node_that_is_away_makes_files_degraded(stored: Any) -> None:
     stored.kill(1)
     lines = stored.dfs("check", status=3)
     assert lines[0].startswith("degraded 3/4  f  survives any 1")
-    assert lines[-1] == "2 files, 0 complete, 2 degraded. To repair: dfs repair"
+    assert lines[-1] == "2 files, 0 complete, 2 degraded. When D is back: dfs repair"
     assert "D does not answer" in stored.err
     told = stored.json("check", status=3)["data"]
     assert (told["files"], told["complete"], told["degraded"], told["incomplete"]) == (2, 0, 2, 0)
     assert [item["path"] for item in told["items"]] == ["f", "sub/g"]
+    assert [away["node"] for away in told["away"]] == ["D"]
     stored.dfs("check", "--no-strict")
 
 
@@ -51,15 +52,30 @@ def test_too_few_nodes_make_them_incomplete(stored: Any) -> None:
 
 
 def test_what_if(stored: Any) -> None:
-    assert stored.dfs("check", "--what-if", "kill=A,B") == [
-        "2 files, 2 complete. Without A, B: 2 readable, 0 lost."
+    assert stored.dfs("check", "--what-if", "kill=a,B") == [
+        "now: 2 files, 2 complete. Without A and B: 2 readable, 0 lost."
     ]
-    (line,) = stored.dfs("check", "--what-if", "kill=A,B,C", status=5)
-    assert "lost: f" in line
-    assert stored.dfs("check", "--any", "2") == [
-        "2 files, 2 complete. Without any 2 nodes: 2 readable, 0 lost."
+    assert stored.dfs("check", "--what-if", "kill=A,B,C", status=5) == [
+        "now: 2 files, 2 complete. Without A, B and C: 1 readable, 1 lost: f (1 of 2 needed shares left)."
     ]
-    assert stored.json("check", "--any", "3", status=5)["data"]["what_if"]["lost"][0] == "f"
     stored.dfs("check", "--what-if", "kill=X", status=2)
-    assert "There are A, B, C, D" in stored.err
-    stored.dfs("check", "--what-if", "A", status=2)
+    assert "There are A, B, C and D" in stored.err
+    for wrong in ("A", "kill=", "lose=A"):
+        stored.dfs("check", "--what-if", wrong, status=2)
+    stored.dfs("check", "--what-if", "kill=A", "--any", "1", status=2)
+
+
+def test_what_if_any(stored: Any) -> None:
+    assert stored.dfs("check", "--any", "2") == [
+        "now: 2 files, 2 complete. Without any 2 nodes: 2 readable, 0 lost."
+    ]
+    told = stored.json("check", "--any", "3", status=5)["data"]["what_if"]
+    assert told == {"killed": [], "any": 3, "lost": ["f"]}, "the tiny one lies whole on every node"
+    assert stored.json("check", "--any", "4", status=5)["data"]["what_if"]["lost"] == ["f", "sub/g"]
+    stored.dfs("check", "--any", "0", status=2)
+
+
+def test_what_repair_would_save_is_told(stored: Any) -> None:
+    stored.kill(1)
+    (line,) = stored.dfs("check", "f", "--what-if", "kill=A,B", status=5)[1:]
+    assert line.endswith("1 lost: f (1 of 2 needed shares left). To survive this: dfs repair")

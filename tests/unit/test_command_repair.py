@@ -11,6 +11,7 @@ def flawed(home: Any) -> Any:
     """A home with a file of which a node lacks its share."""
     home.write("f", os.urandom(100_000))
     home.dfs("put", "f")
+    home.settle()
     vault = home.nodes[3].server._options.store.vault("odile", create=False)
     (key,) = vault.shares(None, 10)
     vault.transact(lambda transaction: transaction.mark_corrupt(key))
@@ -20,8 +21,9 @@ def flawed(home: Any) -> Any:
 def test_nothing_to_do(home: Any) -> None:
     home.write("f")
     home.dfs("put", "f")
+    home.settle()
     assert home.dfs("repair") == []
-    assert "nothing to repair" in home.err
+    assert home.err == "nothing to repair\n"
 
 
 def test_what_is_bad_is_made_again_once(flawed: Any) -> None:
@@ -44,7 +46,13 @@ def test_programs_learn_what_was_planned_and_made(flawed: Any) -> None:
 
 def test_what_cannot_be_done_is_told(flawed: Any) -> None:
     flawed.kill(1)
-    flawed.dfs("repair")
+    assert flawed.dfs("repair", status=3) == []
+    first, second, third = flawed.err.splitlines()
+    assert first == "nothing to repair on the nodes that answer"
+    assert second.startswith("left: D is away: ")
+    assert third == "What they lack can be made when they are back: dfs repair"
+    flawed.dfs("--no-strict", "repair")
+    assert flawed.json("repair", status=3)["data"]["left"][0].startswith("D is away: ")
     flawed.kill(4)
     flawed.dfs("repair", status=7)
 

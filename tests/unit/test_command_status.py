@@ -3,14 +3,17 @@
 import os
 from typing import Any
 
+import pytest
+
 
 def test_every_node_has_its_line(home: Any) -> None:
     home.write("f", os.urandom(100_000))
     home.dfs("put", "f")
     lines = home.dfs("status")
-    assert "4 of 4 nodes up, geometry 2 of 4; 2 more nodes may fail" in lines[0]
-    assert [line.split()[0] for line in lines[1:]] == ["A", "B", "C", "D"]
-    assert all("  active  1 share, " in line and "not scrubbed yet" in line for line in lines[1:])
+    assert lines[0] == "odile at default: 4 of 4 nodes up, geometry 2 of 4"
+    assert lines[1] == "may still fail: 2 nodes and all can be read, 1 node and all can be written"
+    assert [line.split()[0] for line in lines[2:]] == ["A", "B", "C", "D"]
+    assert all("  active  1 share, " in line and "not scrubbed yet" in line for line in lines[2:])
 
 
 def test_a_node_that_is_away_is_named_with_the_reason(home: Any) -> None:
@@ -19,8 +22,8 @@ def test_a_node_that_is_away_is_named_with_the_reason(home: Any) -> None:
     home.kill(1)
     lines = home.dfs("status")
     assert "3 of 4 nodes up" in lines[0]
-    assert "1 more node may fail" in lines[0]
-    assert "down: " in lines[4]
+    assert lines[1] == "may still fail: 1 node and all can be read, 0 nodes and all can be written"
+    assert lines[5].startswith("D  down: ")
     home.dfs("--strict", "status", status=3)
 
 
@@ -28,6 +31,22 @@ def test_programs_get_it_all(home: Any) -> None:
     home.write("f", os.urandom(100_000))
     home.dfs("put", "f")
     told = home.json("status")["data"]
-    assert (told["up"], told["may_fail"], told["repairs_due"]) == (4, 2, 0)
+    assert (told["up"], told["may_fail"], told["may_fail_writing"], told["repairs_due"]) == (4, 2, 1, 0)
     assert {node["state"] for node in told["nodes"]} == {"active"}
     assert {node["shares"] for node in told["nodes"]} == {1}
+
+
+def test_watching_is_not_for_one_object(home: Any) -> None:
+    home.dfs("ls")
+    home.dfs("--json", "status", "--watch", status=2)
+    assert "--json-lines" in home.out
+
+
+def test_what_a_node_says_cannot_forge_lines(home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.dfs("ls")
+    store = home.nodes[0].server._options.store.vault("odile", create=False)
+    forged = property(lambda _store: "broken\nB down: all is lost")
+    monkeypatch.setattr(type(store), "read_only_reason", forged)
+    lines = home.dfs("status")
+    assert len(lines) == 6
+    assert lines[2].endswith("READ-ONLY: broken\\nB down: all is lost")
