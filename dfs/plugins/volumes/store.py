@@ -21,6 +21,7 @@ FORMAT_VERSION: Final = 1
 NODE_NAME: Final = ".node"
 FORMAT_NAME: Final = "format"
 FORMAT_SIZE_MAX: Final = 256
+FORMAT_LINE: Final = re.compile(rb"[a-z0-9-]+@[0-9]+\n")
 LOCK_NAME: Final = "lock"
 HASHED_PREFIX: Final = "="
 HASHED_SIZE: Final = 16
@@ -94,8 +95,8 @@ class VolumesStore:
         try:
             found = bytearray(FORMAT_SIZE_MAX)
             found = found[: with_format.read_into(memoryview(found), 0)]
-            # Without its last byte it was cut off by a crash at the very first start.
-            if not found.endswith(b"\n"):
+            # What names no store was torn by a crash at the very first start, before its sync.
+            if not FORMAT_LINE.fullmatch(found):
                 with_format.truncate(0)
                 with_format.write((expected,), 0)
                 with_format.sync()
