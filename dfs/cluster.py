@@ -450,6 +450,8 @@ class Cluster:
             repairing.repair(self._vault, scope, slots, plan_only=plan_only, progress=progress)
         )
         joined = frozenset(repaired.joined)
+        told = self._client.marks()
+        self._marks.begin_anew({node: told[node] for node in joined if node in told})
         counted, returning = self._vault.counted | joined, self._vault.returning - joined
         self._vault = evolve(self._vault, counted=counted, returning=returning)
         return repaired

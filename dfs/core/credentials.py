@@ -243,6 +243,11 @@ class KnownMarks:
             if self._higher(marks) != self.load():
                 replace_file(self._path, partial(self._text, marks))
 
+    def begin_anew(self, marks: Mapping[NodeId, Mark]) -> None:
+        """Remember these marks even if they are lower: the nodes lost state and were brought up to date."""
+        with contextlib.suppress(OSError):
+            replace_file(self._path, lambda: _mark_lines({**self.load(), **marks}))
+
     def _higher(self, marks: Mapping[NodeId, Mark]) -> dict[NodeId, Mark]:
         known = self.load()
         for node, mark in marks.items():
@@ -251,8 +256,12 @@ class KnownMarks:
         return known
 
     def _text(self, marks: Mapping[NodeId, Mark]) -> str:
-        rows = sorted(self._higher(marks).items())
-        return "".join(f"{node.hex()} {mark.incarnation} {mark.mark}\n" for node, mark in rows)
+        return _mark_lines(self._higher(marks))
+
+
+def _mark_lines(marks: Mapping[NodeId, Mark]) -> str:
+    rows = sorted(marks.items())
+    return "".join(f"{node.hex()} {mark.incarnation} {mark.mark}\n" for node, mark in rows)
 
 
 def replace_file(path: Path, content: Callable[[], str]) -> None:

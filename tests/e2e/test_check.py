@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -215,7 +216,7 @@ def line_of(log: Path, text: str) -> str:
 def test_a_healer_without_a_conf_is_one_clear_error(tmp_path: Path, environment: dict[str, str]) -> None:
     arguments = ["-m", "dfs", "serve", "--heal", "--dir", str(tmp_path / "N"), "--port", "0"]
     ended = pexpect.run(
-        f"python {' '.join(arguments)}", env=environment, withexitstatus=True, encoding="utf-8"
+        f"{sys.executable} {' '.join(arguments)}", env=environment, withexitstatus=True, encoding="utf-8"
     )
     assert ended[1] == 2
     assert "error: --heal needs the conf of a healer's account." in ended[0]

@@ -193,6 +193,14 @@ def test_marks_only_grow_and_a_later_incarnation_begins_anew(tmp_path: Path) -> 
     assert known.load()[NODE] == Mark(2, 3)
 
 
+def test_a_node_that_was_brought_up_to_date_begins_anew(tmp_path: Path) -> None:
+    known = KnownMarks(tmp_path, "dfs", "ada")
+    known.keep({NODE: Mark(1, 7), OTHER: Mark(1, 1)})
+    known.begin_anew({NODE: Mark(1, 3)})
+    known.keep({NODE: Mark(1, 2)})
+    assert known.load() == {NODE: Mark(1, 3), OTHER: Mark(1, 1)}
+
+
 def test_marks_are_kept_apart_by_user_and_realm(tmp_path: Path) -> None:
     KnownMarks(tmp_path, "dfs", "ada").keep({NODE: Mark(1, 7)})
     assert KnownMarks(tmp_path, "dfs", "bob").load() == {}
