@@ -22,8 +22,8 @@ from dfs.core.identity import ensure_node_id, set_node_id
 from dfs.core.node import VaultNode
 from dfs.core.roster import encode_roster, roster_digest
 from dfs.core.scrubbing import Step
-from dfs.core.types import Node, NodeId, Roster, VaultState
-from dfs.testing.stores import FaultyFiles
+from dfs.core.types import Claim, Geometry, Node, NodeId, Roster, VaultState
+from dfs.testing.stores import FaultyFiles, ballot, register_key
 from tests.unit.server_kit import (
     INES,
     NODE_ID,
@@ -176,6 +176,12 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         client.make_vault()
         client.keep(share_key(1), body)
         client.keep(share_key(2), body)
+        claims = [
+            Claim(share_key(number).stripe, len(body), "a@1", Geometry(1, 1), ((0,),)) for number in (1, 2)
+        ]
+        house.store.vault("ines", create=False).transact(
+            lambda transaction: transaction.claim(register_key(1), ballot(1), claims)
+        )
     (volume,) = (tmp_path / "node" / "ines" / "volumes").iterdir()
     content = bytearray(volume.read_bytes())
     content[content.index(body) + 1000] ^= 1
@@ -189,7 +195,7 @@ def test_a_server_scrubs_by_itself_once_a_period(
     with closing(started(filled, monkeypatch, begin_s=0)) as house:
         scrubs.wait()
         status = house.logged_in().ask(messages.Status())[0]
-        assert (status.share_count, status.corrupt_count) == (2, 0)  # nobody claims the bad one
+        assert (status.share_count, status.corrupt_count) == (2, 1)
         assert 0 <= house.env.wall_s() - status.scrubbed_s < 60
     assert [record.message for record in caplog.records if record.message.startswith("scrub:")] == [
         f"scrub: share 0 of stripe {share_key(1).stripe.hex()} fails its checksum"
