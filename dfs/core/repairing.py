@@ -113,9 +113,6 @@ def repair(
     tasks = yield from _tasks(vault, everything, surveys, planning=False)
     made = yield from _rebuild_all(vault, tasks, slots, progress)
     joined, left = yield from _come_back(vault, told, surveys, replayed)
-    reasons = [
-        f"{vault.named([node])}: {getattr(error, 'what', error)}" for node, error in replayed.errors.items()
-    ]
     return Repaired(
         planned,
         replayed.count,
@@ -123,7 +120,7 @@ def repair(
         made.read_size,
         made.written_size,
         tuple(joined),
-        (*_undecided(surveys), *reasons, *made.left, *left),
+        (*_undecided(surveys), *vault.clauses(replayed.errors), *made.left, *left),
     )
 
 
@@ -169,10 +166,7 @@ def _come_back(
     if reason or not ready:
         return (), [f"{vault.named(returning)} cannot count again yet: {reason or 'it does not answer'}"]
     joined, answers = yield from end_join(vault, ready)
-    reasons = [
-        f"{vault.named([node])}: {getattr(error, 'what', error)}" for node, error in answers.errors.items()
-    ]
-    return joined, reasons
+    return joined, vault.clauses(answers.errors)
 
 
 # --- What is lacking ----------------------------------------------------------------------------------------
@@ -509,8 +503,7 @@ def _store(vault: Vault, task: Task, shares: Sequence[Buffer], result: Result) -
         counts[node] = len(heads)
         sends.append(Send(node, node, messages.Store(heads), tuple(shares[head.key.index] for head in heads)))
     answers = yield from ask(sends)
-    for node, error in answers.errors.items():
-        result.left.append(f"{vault.named([node])}: {getattr(error, 'what', error)}")
+    result.left.extend(vault.clauses(answers.errors))
     count = sum(counts[node] for node in answers.replies)
     result.shares += count
     result.written_size += count * task.claim.share_size

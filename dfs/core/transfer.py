@@ -95,10 +95,13 @@ class Vault:
         """Return node names for a message."""
         return ", ".join(self.names.get(node, node.hex()[:8]) for node in nodes)
 
-    def reasons(self, errors: Mapping[NodeId, Exception]) -> str:
+    def clauses(self, errors: Mapping[NodeId, Exception]) -> list[str]:
         """Return why nodes did not answer, one clause each."""
-        clauses = (f"{self.named([node])}: {getattr(error, 'what', error)}" for node, error in errors.items())
-        return "; ".join(clauses)
+        return [f"{self.named([node])}: {getattr(error, 'what', error)}" for node, error in errors.items()]
+
+    def reasons(self, errors: Mapping[NodeId, Exception]) -> str:
+        """Return why nodes did not answer, in one line."""
+        return "; ".join(self.clauses(errors))
 
 
 # --- Upload -------------------------------------------------------------------------------------------------
