@@ -399,15 +399,16 @@ class Client:
         after: dict[NodeId, str] = dict.fromkeys(self.links, "")
         refused: list[ForbiddenError] = []
         while after:
-            sends = [Send(node, node, messages.Vaults(last)) for node, last in after.items()]
+            asked, after = after, {}
+            sends = [Send(node, node, messages.Vaults(last)) for node, last in asked.items()]
             answers = self.run(ask(sends, quick=True))
             refused += [error for error in answers.errors.values() if isinstance(error, ForbiddenError)]
-            after = {}
             for node, reply in answers.replies.items():
                 if isinstance(reply.response, messages.VaultsReply):
                     found.update(reply.response.users)
-                    if reply.response.more and reply.response.users:
-                        after[node] = reply.response.users[-1]
+                    last = max(reply.response.users, default="")
+                    if reply.response.more and last > asked[node]:  # else it would never end
+                        after[node] = last
         if refused and not found:
             raise refused[0]
         return sorted(found)
