@@ -16,9 +16,8 @@ from dfs.core.errors import (
     RemoteProtocolError,
 )
 from dfs.core.interface import Env
-from dfs.core.life import RETURNING
 from dfs.core.node import Answer, VaultNode
-from dfs.core.types import NodeId, VaultState
+from dfs.core.types import RETURNING, NodeId, VaultState
 from dfs.core.wire import Header, Mark, Phase, Session, check_bulk
 
 # Of RFC 8032, test 2: what the proof of an unknown user is checked against.

@@ -16,7 +16,7 @@ from dfs.core.errors import ConflictError, DfsError, RemoteProtocolError, StoreE
 from dfs.core.interface import Buffer, Env, ShareSlice, Transaction, VaultStore, View
 from dfs.core.records import frozen
 from dfs.core.roster import decode_roster, roster_digest
-from dfs.core.types import NO_BALLOT, Ballot, NodeId, VaultState
+from dfs.core.types import NO_BALLOT, RETURNING, Ballot, NodeId, VaultState
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[Transaction], object]
@@ -27,8 +27,6 @@ META_MARK: Final = "mark"  # u64, one more with every commit
 META_INCARNATION: Final = "incarnation"  # u32, of the node when the vault last counted
 META_CEILING: Final = "ceiling"  # u64, the highest counter of any ballot promised in this vault
 META_SCRUBBED: Final = "scrubbed"  # u64, seconds since 1970: when the last scrub ended
-
-RETURNING: Final = frozenset({VaultState.JOINING, VaultState.QUARANTINED})  # takes writes, does not count
 
 
 def _number(view: View, name: str, default: int = 0) -> int:

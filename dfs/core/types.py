@@ -217,6 +217,9 @@ class VaultState(enum.IntEnum):
     READ_ONLY = 4
 
 
+RETURNING: Final = frozenset({VaultState.JOINING, VaultState.QUARANTINED})  # takes writes, does not count
+
+
 class OutcomeKind(enum.Enum):
     """How a write ended."""
 

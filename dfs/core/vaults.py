@@ -6,7 +6,6 @@ absent), then ACTIVE.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from attrs import evolve, field
 
@@ -37,9 +36,7 @@ from dfs.core.reading import read_registers
 from dfs.core.records import frozen
 from dfs.core.roster import decode_roster, encode_roster, roster_digest
 from dfs.core.transfer import Vault
-from dfs.core.types import Entry, EntryKind, Node, NodeId, Roster, VaultState, Version
-
-RETURNING: Final = frozenset({VaultState.JOINING, VaultState.QUARANTINED})  # takes writes, does not count
+from dfs.core.types import RETURNING, Entry, EntryKind, Node, NodeId, Roster, VaultState, Version
 
 
 @frozen
