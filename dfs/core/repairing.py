@@ -109,8 +109,7 @@ def repair(
     for found in surveys:
         done = yield from replay(vault, _within(everything, found))
         replayed.take(done)
-    if any(found.due for found in surveys):  # nodes owe shares of what they were told
-        surveys = yield from _survey(vault, sorted(wanted))
+    surveys = yield from _survey(vault, sorted(wanted))
     tasks = yield from _tasks(vault, everything, surveys, planning=False)
     made = yield from _rebuild_all(vault, tasks, slots, progress)
     joined, left = yield from _come_back(vault, told, surveys, replayed)
