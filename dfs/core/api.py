@@ -98,6 +98,7 @@ from dfs.core.sockets import (
 from dfs.core.types import (
     CODEC_PLAIN as CODEC_PLAIN,
     NO_BALLOT as NO_BALLOT,
+    RETURNING as RETURNING,
     Ballot as Ballot,
     Chunk as Chunk,
     ChunkId as ChunkId,
