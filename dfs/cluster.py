@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, TypeVar
 from attrs import evolve, fields
 
 import dfs
-from dfs.core import folders, limits, messages
+from dfs.core import folders, limits, messages, vaults
 from dfs.core.classic import NodeAddress
 from dfs.core.client import Client, ClientOptions, Opened, Place
 from dfs.core.credentials import KnownMarks, KnownNodes, LoginSecret, kdf_of
@@ -452,8 +452,7 @@ class Cluster:
         joined = frozenset(repaired.joined)
         told = self._client.marks()
         self._marks.begin_anew({node: told[node] for node in joined if node in told})
-        counted, returning = self._vault.counted | joined, self._vault.returning - joined
-        self._vault = evolve(self._vault, counted=counted, returning=returning)
+        self._vault = vaults.joined(self._vault, joined)
         return repaired
 
     @property

@@ -456,12 +456,11 @@ class Client:
         back = {node: links[node] for node in silent if links[node].met is not None}
         self.links = {**self.links, **back}
         members = {node: member for node, member in self._members().items() if node in back}
-        counted = vaults.counted_of(members, vault.roster_digest)
-        late = [node for node in counted if members[node].state is VaultState.NEW]
+        vault = vaults.met(vault, members)
+        late = [node for node in vault.counted.intersection(back) if members[node].state is VaultState.NEW]
         if late:
             self.run(vaults.activate(vault, late))
-        returning = vaults.returning_of(members, vault.roster_digest)
-        return evolve(vault, counted=vault.counted | counted, returning=vault.returning | returning)
+        return vault
 
     def stages(self, vault: Vault) -> Stages:
         """Return the stages of new files in a vault.

@@ -291,7 +291,8 @@ def _propose(vault: Vault, group: Group, attempt: _Attempt) -> Operation[None]:
         None if state.row is None or memories.get(state.row.accepted) is Memory.FORGOTTEN else state.row
         for state in states.values()
     ]
-    bases, may_be_empty = register.candidates(rows, group.quorum)
+    rolled_back = len(vault.rolled_back.intersection(group.nodes))
+    bases, may_be_empty = register.candidates(rows, group.quorum, rolled_back)
     for base in (*bases, *([None] if may_be_empty else [])):
         doubtful = base is not None and memories[base.accepted] is Memory.DOUBTFUL
         attempt.outcome = None

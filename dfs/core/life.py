@@ -21,9 +21,11 @@ from dfs.core.types import NO_BALLOT, RETURNING, Ballot, NodeId, VaultState
 T = TypeVar("T")
 Work: TypeAlias = Callable[[Transaction], object]
 
+LEAP: Final = 1 << 32  # more commits than a vault ever sees: beyond all marks it told before it lost state
+
 META_STATE: Final = "state"
 META_ROSTER: Final = "roster"
-META_MARK: Final = "mark"  # u64, one more with every commit
+META_MARK: Final = "mark"  # u64, one more with every commit, LEAP more when the vault counts again
 META_INCARNATION: Final = "incarnation"  # u32, of the node when the vault last counted
 META_CEILING: Final = "ceiling"  # u64, the highest counter of any ballot promised in this vault
 META_SCRUBBED: Final = "scrubbed"  # u64, seconds since 1970: when the last scrub ended
@@ -47,8 +49,12 @@ def scrubbed_s(view: View) -> int:
 def add_mark(transaction: Transaction) -> int:
     """Count this transaction; returns the new mark."""
     mark = mark_of(transaction) + 1
-    transaction.set_meta(META_MARK, mark.to_bytes(8, "big"))
+    _set_mark(transaction, mark)
     return mark
+
+
+def _set_mark(transaction: Transaction, mark: int) -> None:
+    transaction.set_meta(META_MARK, mark.to_bytes(8, "big"))
 
 
 # --- States -------------------------------------------------------------------------------------------------
@@ -101,7 +107,9 @@ def quarantine(transaction: Transaction, mark: int, incarnation: int) -> None:
 
 
 def end_join(transaction: Transaction, mark: int, incarnation: int) -> None:
-    """Make a vault ACTIVE again that everything was replayed into.
+    """Make a vault ACTIVE again that everything was replayed into, with a mark above all it ever told.
+
+    Else clients that heard more of it than the one that repaired it would take it for rolled back once more.
 
     Raises:
         ConflictError: it is behind ``mark``, told during the replay: it lost state meanwhile.
@@ -110,6 +118,7 @@ def end_join(transaction: Transaction, mark: int, incarnation: int) -> None:
         return
     if mark_of(transaction) < mark:
         raise ConflictError("the node lost state while it was brought up to date")
+    _set_mark(transaction, mark_of(transaction) + LEAP)
     _settle(transaction, VaultState.ACTIVE, incarnation)
 
 

@@ -24,10 +24,13 @@ class Quorum:
     read: int
     write: int
 
-    @property
-    def excluded(self) -> int:
-        """So many promising nodes that lack a ballot prove that it was not chosen: n - W + 1 + r."""
-        return self.total - self.write + 1 + self.tolerance
+    def excluded(self, known: int = 0) -> int:
+        """So many promising nodes that lack a ballot prove that it was not chosen: n - W + 1 + r.
+
+        ``known``: nodes that were rolled back, and known to be: they promise nothing, and of the r nodes that
+        may have forgotten, so many fewer are among those that do.
+        """
+        return self.total - self.write + 1 + max(0, self.tolerance - known)
 
 
 def default_tolerance(total: int) -> int:

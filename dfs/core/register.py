@@ -147,7 +147,7 @@ def memories(states: Mapping[NodeId, RowState], quorum: Quorum) -> dict[Ballot, 
         floored = sum(1 for floor in floors if floor >= ballot)
         if len(holding) > quorum.tolerance or floored <= quorum.total - quorum.write:
             return Memory.HELD
-        if floored >= quorum.excluded:
+        if floored >= quorum.excluded():
             return Memory.FORGOTTEN
         return Memory.HELD if any(is_tombstone(row) for row in holding) else Memory.DOUBTFUL
 
@@ -196,19 +196,22 @@ def decide_read(
     return Reading(Verdict.COMPLETE if final else Verdict.WAIT, top, holders)
 
 
-def candidates(rows: Sequence[RegisterRow | None], quorum: Quorum) -> tuple[list[RegisterRow], bool]:
+def candidates(
+    rows: Sequence[RegisterRow | None], quorum: Quorum, rolled_back: int = 0
+) -> tuple[list[RegisterRow], bool]:
     """Return the values a proposer may continue from, highest ballot first, and whether "nothing" is one too.
 
     ``rows``: of the nodes that promised. The list ends at the first value that may have been chosen; a value
     that at least n - W + 1 + r promising nodes lack cannot have been, so the next lower one is allowed as
     well. A node with a higher ballot does not lack a lower one: it may have accepted it before.
+    ``rolled_back``: how many of the others are known to be, so that fewer than r of these may be.
     """
     accepted_rows = [row for row in rows if row is not None and row.accepted]
     allowed: list[RegisterRow] = []
     for ballot in sorted({row.accepted for row in accepted_rows}, reverse=True):
         allowed.append(next(row for row in accepted_rows if row.accepted == ballot))
         lacking = sum(1 for row in rows if row is None or row.accepted < ballot)
-        if lacking < quorum.excluded:
+        if lacking < quorum.excluded(rolled_back):
             return allowed, False
     return allowed, True
 

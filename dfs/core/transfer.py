@@ -63,7 +63,7 @@ class Vault:
     """What operations know of the vault they work on.
 
     ``counted``: nodes whose vault is ACTIVE (they count in R), ``returning``: those that lost state and take
-    writes only. ``entropy``: fresh random bytes. ``names``: what people call the nodes. ``stages_of``: the
+    writes only, ``rolled_back``: those of them that came back with older state (QUARANTINED). ``entropy``: fresh random bytes. ``names``: what people call the nodes. ``stages_of``: the
     behaviours behind a recipe, ``packer_of``: behind a qualified compressor name, ``code_of``: behind a
     claim's code and geometry (all raise PluginError when one is missing). ``keyless``: a healer's view, which
     has no keys to open or prove anything with.
@@ -79,6 +79,7 @@ class Vault:
     packer_of: Callable[[str], Packer] = field(repr=False)
     code_of: Callable[[str, Geometry], Code] = field(repr=False)
     returning: frozenset[NodeId] = frozenset()
+    rolled_back: frozenset[NodeId] = frozenset()
     keyless: bool = False
 
     def group(self, directory: DirectoryId) -> Group:

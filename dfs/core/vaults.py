@@ -5,7 +5,7 @@ is made by the first login that succeeds on all nodes while all of them are NEW:
 absent), then ACTIVE.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from attrs import evolve, field
 
@@ -83,26 +83,41 @@ def current_roster(members: Mapping[NodeId, Member]) -> bytes:
 
 
 def settled(vault: Vault, encoded: bytes, members: Mapping[NodeId, Member]) -> Vault:
-    """Return the vault with its roster and the nodes that count: those ACTIVE under this roster.
+    """Return the vault with its roster and with what its nodes are under it."""
+    nobody: frozenset[NodeId] = frozenset()
+    bare = evolve(vault, counted=nobody, returning=nobody, rolled_back=nobody)
+    return met(evolve(bare, roster=decode_roster(encoded), roster_digest=roster_digest(encoded)), members)
 
-    A NEW node that already has the roster took part in making the vault, so it counts as well.
+
+def met(vault: Vault, members: Mapping[NodeId, Member]) -> Vault:
+    """Return the vault with what more of its nodes turned out to be under its roster.
+
+    Those count that are ACTIVE. A NEW node that already has the roster took part in making the vault, so it
+    counts as well.
     """
-    digest = roster_digest(encoded)
+
+    def those_in(states: Collection[VaultState]) -> frozenset[NodeId]:
+        return frozenset(
+            node
+            for node, member in members.items()
+            if member.state in states and member.roster and roster_digest(member.roster) == vault.roster_digest
+        )
+
     return evolve(
         vault,
-        roster=decode_roster(encoded),
-        roster_digest=digest,
-        counted=counted_of(members, digest),
-        returning=returning_of(members, digest),
+        counted=vault.counted | those_in(set(VaultState) - RETURNING),
+        returning=vault.returning | those_in(RETURNING),
+        rolled_back=vault.rolled_back | those_in({VaultState.QUARANTINED}),
     )
 
 
-def returning_of(members: Mapping[NodeId, Member], digest: bytes) -> frozenset[NodeId]:
-    """Return the nodes that lost state and take writes only, under the roster of this digest."""
-    return frozenset(
-        node
-        for node, member in members.items()
-        if member.state in RETURNING and member.roster and roster_digest(member.roster) == digest
+def joined(vault: Vault, nodes: frozenset[NodeId]) -> Vault:
+    """Return the vault with nodes that were brought up to date and count again."""
+    return evolve(
+        vault,
+        counted=vault.counted | nodes,
+        returning=vault.returning - nodes,
+        rolled_back=vault.rolled_back - nodes,
     )
 
 
@@ -134,16 +149,6 @@ def quarantine(marks: Mapping[NodeId, int]) -> Operation[dict[NodeId, VaultState
         for node, reply in answers.replies.items()
         if isinstance(reply.response, messages.StateReply)
     }
-
-
-def counted_of(members: Mapping[NodeId, Member], digest: bytes) -> frozenset[NodeId]:
-    """Return the nodes that count under the roster of this digest."""
-    states = {VaultState.ACTIVE, VaultState.READ_ONLY, VaultState.NEW}
-    return frozenset(
-        node
-        for node, member in members.items()
-        if member.state in states and member.roster and roster_digest(member.roster) == digest
-    )
 
 
 def make_roster(vault: Vault, wanted: bytes) -> Operation[bytes]:

@@ -107,6 +107,15 @@ def test_a_vault_behind_its_own_mark_is_quarantined(store: Store, new: Bench) ->
     assert bench.reply(messages.EndJoin(DIGEST, bench.vault.mark)).state is VaultState.ACTIVE
 
 
+def test_whoever_heard_more_of_a_vault_does_not_take_it_for_rolled_back_twice(new: Bench) -> None:
+    bench = new.active()
+    heard = bench.vault.mark + 1_000  # by a client that is not the one that brings it up to date
+    assert bench.reply(messages.Quarantine(bench.vault.mark + 1)).state is VaultState.QUARANTINED
+    assert bench.reply(messages.EndJoin(DIGEST, bench.vault.mark)).state is VaultState.ACTIVE
+    assert bench.vault.mark > heard
+    assert bench.reply(messages.Quarantine(heard)).state is VaultState.ACTIVE
+
+
 def test_what_has_no_roster_has_nothing_to_lose(new: Bench) -> None:
     assert new.reply(messages.Quarantine(7)).state is VaultState.NEW
     assert joined(new).reply(messages.Quarantine(99)).state is VaultState.JOINING

@@ -88,7 +88,10 @@ def test_every_read_meets_every_write_on_a_node_that_remembers(total: int, toler
     assert 0 <= quorum.write - quorum.read <= 1
     assert max(quorum.read, quorum.write) <= total
     # A chosen ballot is on W nodes, of which r may have forgotten: fewer than this many can lack it.
-    assert quorum.excluded == total - quorum.write + tolerance + 1
+    assert quorum.excluded() == total - quorum.write + tolerance + 1
+    # Those of the r that are known to be rolled back cannot be among the ones that lack it.
+    for known in range(tolerance + 3):
+        assert quorum.excluded(known) == total - quorum.write + max(0, tolerance - known) + 1
 
 
 @pytest.mark.parametrize(("total", "tolerance"), [(0, 0), (17, 1), (4, -1), (1, 1), (3, 3)])

@@ -207,6 +207,7 @@ class History:
     quorum: Quorum
     accepts: tuple[frozenset[int], ...]  # of ballot 1, 2, …
     states: tuple[RegisterRow | None, ...]  # of each node now
+    rolled_back: frozenset[int]
     asked: frozenset[int]  # at least R nodes
 
     @property
@@ -233,7 +234,7 @@ def histories(draw: st.DrawFn) -> History:
         states.append(row(last, confirmed=bool(chosen) and draw(st.booleans())) if last else None)
     order = draw(st.permutations(range(total)))
     asked = frozenset(order[: draw(st.integers(quorum.read, total))])
-    return History(quorum, accepts, tuple(states), asked)
+    return History(quorum, accepts, tuple(states), rolled_back, asked)
 
 
 @settings(max_examples=150)
@@ -271,6 +272,25 @@ def test_a_proposer_never_continues_from_below_a_chosen_value(history: History) 
     assert not (may_be_empty and history.chosen)
     if any(state is not None for state in promising):
         assert counters_allowed[0] == max(register.counter_of(state.accepted) for state in promising if state)
+
+
+@settings(max_examples=150)
+@given(histories())
+def test_nodes_known_to_be_rolled_back_exclude_no_chosen_value(history: History) -> None:
+    """They promise nothing, and nobody else may be: fewer of the others suffice, but never too few."""
+    promising = [state for at, state in enumerate(history.states) if at not in history.rolled_back]
+    bases, may_be_empty = register.candidates(promising, history.quorum, len(history.rolled_back))
+    assert all(register.counter_of(base.accepted) >= history.chosen for base in bases)
+    assert not (may_be_empty and history.chosen)
+
+
+def test_a_value_on_too_few_nodes_is_excluded_though_one_of_them_was_rolled_back() -> None:
+    """W is 4 of 5: two hold 2 and two lack it, so with the fifth it was on three at most."""
+    promising = [row(2), row(2), row(1), row(1)]
+    five = quorum_of(5, 1)
+    assert len(register.candidates(promising, five)[0]) == 1, "any of them may have forgotten it"
+    bases, _ = register.candidates(promising, five, 1)
+    assert [register.counter_of(base.accepted) for base in bases] == [2, 1]
 
 
 def test_a_node_with_a_higher_ballot_may_have_had_the_lower_one() -> None:
