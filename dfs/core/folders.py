@@ -62,9 +62,10 @@ def require_quorum(
     there = len(vault.counted & found.answered)
     if there < needed:
         away = [node for node in group.nodes if node not in found.answered]
-        raise QuorumError(
-            f"{there} of {len(group.nodes)} nodes reachable, {needed} needed (no answer: {vault.named(away)})"
-        )
+        behind = [node for node in group.nodes if node in found.answered and node not in vault.counted]
+        reasons = {"no answer": away, "to be brought up to date by dfs repair": behind}
+        told = "; ".join(f"{reason}: {vault.named(nodes)}" for reason, nodes in reasons.items() if nodes)
+        raise QuorumError(f"{there} of {len(group.nodes)} nodes reachable, {needed} needed ({told})")
 
 
 def _marker(vault: Vault, path: str) -> Entry:

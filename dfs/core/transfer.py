@@ -63,10 +63,11 @@ class Vault:
     """What operations know of the vault they work on.
 
     ``counted``: nodes whose vault is ACTIVE (they count in R), ``returning``: those that lost state and take
-    writes only, ``rolled_back``: those of them that came back with older state (QUARANTINED). ``entropy``: fresh random bytes. ``names``: what people call the nodes. ``stages_of``: the
-    behaviours behind a recipe, ``packer_of``: behind a qualified compressor name, ``code_of``: behind a
-    claim's code and geometry (all raise PluginError when one is missing). ``keyless``: a healer's view, which
-    has no keys to open or prove anything with.
+    writes only, ``rolled_back``: those of them that came back with older state (QUARANTINED). ``entropy``:
+    fresh random bytes. ``names``: what people call the nodes. ``stages_of``: the behaviours behind a recipe,
+    ``packer_of``: behind a qualified compressor name, ``code_of``: behind a claim's code and geometry (all
+    raise PluginError when one is missing). ``keyless``: a healer's view, which has no keys to open or prove
+    anything with.
     """
 
     keys: VaultKeys = field(repr=False)

@@ -97,10 +97,11 @@ def met(vault: Vault, members: Mapping[NodeId, Member]) -> Vault:
     """
 
     def those_in(states: Collection[VaultState]) -> frozenset[NodeId]:
+        digest = vault.roster_digest
         return frozenset(
             node
             for node, member in members.items()
-            if member.state in states and member.roster and roster_digest(member.roster) == vault.roster_digest
+            if member.state in states and member.roster and roster_digest(member.roster) == digest
         )
 
     return evolve(

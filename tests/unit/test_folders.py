@@ -281,6 +281,16 @@ def test_removing_needs_enough_nodes(world: World) -> None:
         world.run(remove(world))
 
 
+def test_a_node_that_answers_but_does_not_count_is_named_with_the_remedy(world: World) -> None:
+    lagging = world.servers[1].node_id
+    vault = world.vault()
+    behind = evolve(vault, counted=vault.counted - {lagging})
+    down(world, 0)
+    told = r"2 of 4 nodes reachable, 3 needed \(no answer: dfs1; to be brought up to date by dfs repair: dfs2\)"
+    with pytest.raises(QuorumError, match=told):
+        world.run(remove_entries(behind, ["letter"], kind=EntryKind.FILE))
+
+
 def test_only_the_version_named_is_removed(world: World) -> None:
     first = world.run(put(world, b"one"))
     world.run(put(world, b"two"))
