@@ -373,7 +373,13 @@ def _overtaken(attempt: _Attempt, base: RegisterRow | None, current: Entry | Non
     Raises:
         UnknownOutcomeError: others wrote meanwhile, and what is there does not tell whether over it.
     """
-    if not attempt.sent or base is None or current is None:
+    unknown = UnknownOutcomeError(f"{attempt.change.path or 'a change'}: others have written it meanwhile")
+    if not attempt.sent:
+        return False
+    if base is None or current is None:
+        forgotten = max(state.floor for state in attempt.promises.values())
+        if forgotten >= attempt.sent[0].ballot:  # perhaps it took effect, was removed, and that forgotten
+            raise unknown
         return False
     if base.accepted <= attempt.sent[0].ballot or attempt.version == current.version:
         return False
@@ -381,7 +387,7 @@ def _overtaken(attempt: _Attempt, base: RegisterRow | None, current: Entry | Non
         return True
     if current.previous and {current.previous} == {sent.foundation for sent in attempt.sent}:
         return False  # built upon what was there before, so what was sent never took effect
-    raise UnknownOutcomeError(f"{attempt.change.path or 'a change'}: others have written it meanwhile")
+    raise unknown
 
 
 def _seal(vault: Vault, attempt: _Attempt, proposal: Proposal, claims: Sequence[Claim]) -> None:

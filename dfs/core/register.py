@@ -6,7 +6,7 @@ cannot have been chosen.
 """
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from attrs import evolve, field
 from blake3 import blake3
@@ -132,15 +132,22 @@ class Memory(enum.Enum):
     FORGOTTEN = "forgotten"  # it is not the register's value
 
 
-def memories(states: Mapping[NodeId, RowState], quorum: Quorum) -> dict[Ballot, Memory]:
-    """Return, for each ballot accepted by some of the nodes, whether it may have been forgotten since.
+def memories(
+    states: Mapping[NodeId, RowState], quorum: Quorum, others: Iterable[RegisterRow] = ()
+) -> dict[Ballot, Memory]:
+    """Return, for each ballot accepted by some node, whether it may have been forgotten since.
 
     All n nodes hold a tombstone before it is forgotten, so of a forgotten ballot's holders each was rolled
     back: they are r at most. Every other node then has no value there and a floor at least as high. For a
     tombstone itself there is no doubt: forgotten or not, nothing is there.
+
+    Args:
+        states: of the nodes that count.
+        others: what nodes hold that do not count: they may have been rolled back, so they vouch for nothing.
     """
     rows = [state.row for state in states.values() if state.row is not None and state.row.accepted]
     floors = [state.floor for state in states.values() if state.row is None or not state.row.accepted]
+    strangers = list(others)
 
     def memory(ballot: Ballot) -> Memory:
         holding = [row for row in rows if row.accepted == ballot]
@@ -149,9 +156,10 @@ def memories(states: Mapping[NodeId, RowState], quorum: Quorum) -> dict[Ballot, 
             return Memory.HELD
         if floored >= quorum.excluded():
             return Memory.FORGOTTEN
-        return Memory.HELD if any(is_tombstone(row) for row in holding) else Memory.DOUBTFUL
+        shown = [*holding, *(row for row in strangers if row.accepted == ballot)]
+        return Memory.HELD if any(map(is_tombstone, shown)) else Memory.DOUBTFUL
 
-    return {row.accepted: memory(row.accepted) for row in rows}
+    return {row.accepted: memory(row.accepted) for row in (*rows, *strangers)}
 
 
 def is_tombstone(row: RegisterRow) -> bool:
@@ -177,17 +185,12 @@ def decide_read(
     """
     votes = {node: reply for node, reply in replies.items() if not reply.corrupt}
     counting = {node: reply for node, reply in votes.items() if node in counted}
-    known = memories(counting, quorum)
-    rows = {
-        node: reply.row
-        for node, reply in votes.items()
-        if reply.row is not None
-        and reply.row.accepted
-        and known.get(reply.row.accepted) is not Memory.FORGOTTEN
-    }
+    held = {node: reply.row for node, reply in votes.items() if reply.row is not None and reply.row.accepted}
+    known = memories(counting, quorum, (row for node, row in held.items() if node not in counting))
+    rows = {node: row for node, row in held.items() if known[row.accepted] is not Memory.FORGOTTEN}
     top = max(rows.values(), key=lambda row: (row.accepted, bool(row.value)), default=None)
     holders = {node: row for node, row in rows.items() if top is not None and _same(row, top)}
-    doubtful = top is not None and known.get(top.accepted) is Memory.DOUBTFUL
+    doubtful = top is not None and known[top.accepted] is Memory.DOUBTFUL
     if len(counting) < quorum.read or doubtful:
         return Reading(Verdict.DEGRADED if final else Verdict.WAIT, top, holders)
     proven = top is None or any(confirmed(row) for row in holders.values())

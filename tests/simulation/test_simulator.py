@@ -12,6 +12,8 @@ from dfs.testing.simulator import run_seed
 SEEDS = range(30)
 FAILED_ONCE = (
     729429081815,  # a half-written value on two nodes and on one known to be rolled back blocked its path
+    1001784,  # a writer whose value was completed and removed by others wrote it again
+    1003323,  # a node known to be rolled back brought a deleted file back
 )
 
 

@@ -1,6 +1,7 @@
 """Changes of registers against real nodes in virtual time: what is chosen, refused, unknown, never twice."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -259,6 +260,43 @@ def test_a_value_of_ours_that_others_built_upon_took_effect() -> None:
         seen.add(changed.entry.content or b"")
         assert content(world) in {b"mine", b"upon mine"}
     assert seen == {b"mine", b"upon mine"}, "chosen at once, or found under the other's"
+
+
+def test_a_value_of_ours_that_others_removed_does_not_come_back() -> None:
+    """A reader completes what one node accepted, and it is removed: nothing is there again, as before."""
+    removed_count = 0
+    for seed in range(10):
+        world = World(seed)
+        begun: list[bool] = []
+        removed: list[bool] = []
+
+        def decide(_current: Entry | None, world: World = world, begun: list[bool] = begun) -> Proposal:
+            if not begun:
+                begun.append(True)
+                ballot = register.make_ballot(1, b"\xff" * 16)  # just above ours
+                higher = messages.PrepareItem(register_key(world.vault().keys, PATH), ballot)
+                world.servers[1].answer(messages.Prepare(world.digest, (higher,)), b"")
+                only(world, 0, 1)  # one accepts, one refuses: there is another attempt
+            return Proposal(entry(b"mine", 7))
+
+        def overtake(
+            request: messages.Request, answer: Answer, world: World = world, removed: list[bool] = removed
+        ) -> Answer:
+            if isinstance(request, messages.Accept) and accepts(world.servers[0]) == 1 and not removed:
+                removed.append(True)
+                only(world, 0, 1, 2, 3)
+                assert content(world) == b"mine"
+                world.run(remove(world))
+            return answer
+
+        world.servers[1].tamper = overtake
+        with suppress(UnknownOutcomeError):
+            world.run(change(world, decide))
+        if removed:
+            removed_count += 1
+            with pytest.raises(NotFoundError):
+                content(world)
+    assert removed_count
 
 
 def built_upon(current: Entry | None) -> Proposal:

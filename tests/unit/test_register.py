@@ -197,6 +197,21 @@ def test_a_rolled_back_node_cannot_bring_back_what_was_forgotten(
         assert reading.verdict is Verdict.ANSWER
 
 
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_nor_can_one_that_is_known_to_be_rolled_back(*, confirmed: bool) -> None:
+    """It does not count, but what it holds is looked at: the others forgot it."""
+    states = {
+        0: RowState(row(2, confirmed=confirmed)),
+        1: forgotten(2),
+        2: forgotten(2),
+        3: forgotten(3),
+    }
+    reading = read(states, FOUR, away=[0])
+    assert (reading.verdict, reading.top) == (Verdict.ANSWER, None)
+    held = {**states, 1: RowState(row(2)), 2: RowState(row(2)), 3: RowState(row(2))}
+    assert read(held, FOUR, away=[0]).verdict is Verdict.ANSWER
+
+
 # --- Every history ------------------------------------------------------------------------------------------
 
 
