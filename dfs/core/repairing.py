@@ -140,7 +140,10 @@ def _within(scope: Scope, found: Found) -> Found:
 
 def _undecided(surveys: Sequence[Found]) -> list[str]:
     count = sum(len(found.undecided) for found in surveys)
-    return [f"{count} entries are undecided while nodes are away"] if count else []
+    if not count:
+        return []
+    remedy = "bring back the nodes that are away, or decide with dfs rm or dfs put --allow-degraded"
+    return [f"{count} undecided: versions that can neither be excluded nor rebuilt; {remedy}"]
 
 
 def _planned(scope: Scope, surveys: Sequence[Found], tasks: Tasks) -> Planned:

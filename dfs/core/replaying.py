@@ -137,7 +137,7 @@ def survey(vault: Vault, directory: DirectoryId) -> Operation[Found]:
             page = yield from list_page(vault, group, directory, after)
         rows = yield from _below_floors(vault, group, directory, page)
         for key, states in _registers(directory, page):
-            _judge(vault, group, found, key, states, rows.get(key))
+            _judge(vault, group, found, key, _valued(states, rows[key]) if key in rows else states)
         counted = [floor for node, floor in page.floors.items() if node in vault.counted]
         found.floor = max([found.floor, *counted])
         found.absent.update(set(group.nodes) - page.floors.keys())
@@ -160,6 +160,14 @@ def _below_floors(
         return {}
     read = yield from read_registers(vault, keys, wait_all=True)
     return {key: item.row for key, item in read.items() if item.row is not None}
+
+
+def _valued(states: Mapping[NodeId, RowState], read: RegisterRow) -> dict[NodeId, RowState]:
+    """Return the states with the value where that was read alone: only by it a tombstone is known."""
+    return {
+        node: evolve(state, row=_with_value(state.row, read.value)) if state.row is not None else state
+        for node, state in states.items()
+    }
 
 
 def _is_above(state: RowState, top: RegisterRow) -> bool:
@@ -219,9 +227,8 @@ def _judge(
     found: Found,
     key: RegisterKey,
     states: Mapping[NodeId, RowState],
-    valued: RegisterRow | None,
 ) -> None:
-    """Note what is to be done about one register; ``valued``: its row with the value, if it was read."""
+    """Note what is to be done about one register."""
     reading = _reading(vault, group, key, states)
     if reading.verdict is not Verdict.ANSWER:
         found.undecided.append(key)
@@ -229,8 +236,6 @@ def _judge(
     top = reading.top
     if top is not None:
         top = _best_row(vault, group, key, reading)
-        if valued is not None and valued.accepted == top.accepted:
-            top = _with_value(top, valued.value)
         _note_shares(found, key, reading)
     promised = _promised(vault, states, top)
     lacking = tuple(node for node, state in states.items() if _lacks(vault, node, state, top, promised))
@@ -562,9 +567,8 @@ def gap(vault: Vault, told: Collection[NodeId], surveys: Sequence[Found]) -> str
     Whatever was chosen is held by W nodes of its group, one of which may have lost it. So of those that count
     R of each group must name their directories, and list them.
     """
-    undecided = sum(len(found.undecided) for found in surveys)
-    if undecided:
-        return f"{undecided} entries are undecided while nodes are away"
+    if any(found.undecided for found in surveys):
+        return "entries are undecided"
     size = vault.roster.group_size
     silent = len(vault.roster.nodes) - len(vault.counted.intersection(told))
     if silent > size - quorum_of(size, vault.roster.tolerance).read:

@@ -14,6 +14,8 @@ FAILED_ONCE = (
     729429081815,  # a half-written value on two nodes and on one known to be rolled back blocked its path
     1001784,  # a writer whose value was completed and removed by others wrote it again
     1003323,  # a node known to be rolled back brought a deleted file back
+    1006951,  # with k = n - 1 and a node to be brought up to date only a degraded write decides
+    1009302,  # a tombstone that one node had not forgotten kept a node from counting again
 )
 
 

@@ -92,9 +92,12 @@ class Audit:
         return path in self.histories.unsure and (bool(self.troubles.victims) or pins_ended)
 
     def _write_over(self, client: Client, vault: Vault, path: str) -> None:
-        """Check that what cannot be decided can still be replaced, and read then."""
+        """Check that what cannot be decided can still be replaced, and read then.
+
+        While a node is to be brought up to date, and all n are needed (k = n - 1), only a degraded write goes.
+        """
         version = Version(client.clock.random_bytes(16))
-        wish = Wish("put", path, version, b"anew")
+        wish = Wish("put", path, version, b"anew", degraded=bool(vault.returning))
         self.histories.bodies[version] = wish.body
         for what, operation in (("put", put(client, vault, wish, 256)), ("get", get(vault, path))):
             running = self.cluster.run(client, operation, f"a {what}")
