@@ -94,7 +94,7 @@ class Audit:
     def _write_over(self, client: Client, vault: Vault, path: str) -> None:
         """Check that what cannot be decided can still be replaced, and read then.
 
-        While a node is to be brought up to date, and all n are needed (k = n - 1), only a degraded write goes.
+        While a node is to be brought up to date and all n are needed (k = n - 1), only a degraded write goes.
         """
         version = Version(client.clock.random_bytes(16))
         wish = Wish("put", path, version, b"anew", degraded=bool(vault.returning))
