@@ -322,7 +322,7 @@ def _proposal(
     change = attempt.change
     current = None if base is None else open_entry(vault.keys.entry, change.key, base)
     attempt.base, attempt.refusal, attempt.proposal = base, None, None
-    settled = base is None or _chosen(vault, group, attempt, base)
+    settled = base is None or (not doubtful and _chosen(vault, group, attempt, base))
     try:
         if not _overtaken(attempt, base, current):
             attempt.proposal = change.decide(visible(current))

@@ -16,6 +16,7 @@ FAILED_ONCE = (
     1003323,  # a node known to be rolled back brought a deleted file back
     1006951,  # with k = n - 1 and a node to be brought up to date only a degraded write decides
     1009302,  # a tombstone that one node had not forgotten kept a node from counting again
+    1012919,  # an old copy of a deleted file was a reason to refuse a new one
 )
 
 

@@ -379,6 +379,18 @@ def test_a_deleted_file_does_not_come_back_with_an_old_copy_of_a_node(away: int 
     assert content(world) == b"new"
 
 
+def test_an_old_copy_of_a_node_is_no_reason_to_refuse_a_new_file() -> None:
+    """Two of three nodes that promise first have forgotten it: the fourth is waited for, and tells."""
+    for seed in range(10):
+        world = World(seed)
+        world.run(put(world, b"secret"))
+        copy = world.servers[0].copy()
+        world.run(remove(world))
+        world.servers[0].restore(copy)
+        world.run(put(world, b"new", if_absent=True))
+        assert content(world) == b"new"
+
+
 def test_tombstones_stay_while_a_node_is_away(world: World) -> None:
     world.run(write(world, b"one"))
     world.servers[3].up = False
