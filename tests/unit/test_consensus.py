@@ -10,7 +10,7 @@ from attrs import evolve
 from dfs.core import bulk_rows, consensus, folders, limits, messages, register
 from dfs.core.bulk_rows import RowState
 from dfs.core.consensus import Change, Changed, Proposal, change_registers
-from dfs.core.effects import Operation
+from dfs.core.effects import Operation, sleep
 from dfs.core.errors import (
     ConflictError,
     DfsError,
@@ -384,6 +384,7 @@ def test_an_old_copy_of_a_node_is_no_reason_to_refuse_a_new_file() -> None:
     for seed in range(10):
         world = World(seed)
         world.run(put(world, b"secret"))
+        world.run(sleep(1.0))  # until its confirmation has come everywhere
         copy = world.servers[0].copy()
         world.run(remove(world))
         world.servers[0].restore(copy)
