@@ -384,7 +384,8 @@ def test_an_old_copy_of_a_node_is_no_reason_to_refuse_a_new_file() -> None:
     for seed in range(10):
         world = World(seed)
         world.run(put(world, b"secret"))
-        world.run(sleep(1.0))  # until its confirmation has come everywhere
+        world.run(sleep(1.0))  # its confirmation comes
+        world.flush()
         copy = world.servers[0].copy()
         world.run(remove(world))
         world.servers[0].restore(copy)

@@ -22,15 +22,8 @@ from tests.unit.world import Server, World
 BODY = os.urandom(300_000)
 
 
-def flush(world: World) -> None:
-    """Commit confirmations that nobody waits for."""
-    for server in world.servers:
-        if server.up:
-            server.vault.commit.run(lambda _transaction: None)
-
-
 def repaired(world: World, vault: Vault | None = None, scope: Scope | None = None) -> Repaired:
-    flush(world)
+    world.flush()
     return world.run(repair(vault or world.vault(), scope or Scope(), [Slot(), Slot()]))
 
 
@@ -91,7 +84,7 @@ def test_a_plan_changes_nothing() -> None:
     world.servers[1].up = False
     world.run(put(world, BODY))
     world.servers[1].up = True
-    flush(world)
+    world.flush()
     planned = world.run(repair(world.vault(), Scope(), [Slot()], plan_only=True))
     assert planned.planned.shares == planned.planned.registers == 1
     assert count_shares(world.servers[1]) == 0
@@ -103,7 +96,7 @@ def test_older_claims_are_released_once_all_shares_are_there() -> None:
     world.servers[1].up = False
     world.run(put(world, BODY))
     world.servers[1].up = True
-    flush(world)
+    world.flush()
     key = register_key(world.vault().keys, PATH)
 
     def rows() -> list[RegisterRow]:

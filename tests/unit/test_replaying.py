@@ -27,11 +27,6 @@ def row_of(server: Server, key: RegisterKey) -> RegisterRow | None:
     return server.store.view(lambda view: view.register(key))
 
 
-def flush(world: World) -> None:
-    for server in world.servers:
-        server.vault.commit.run(lambda _transaction: None)
-
-
 def empty(world: World, index: int) -> Vault:
     """Give a node an empty disk, and return the vault with it JOINING."""
     world.servers[index] = server = Server(world.servers[index].node_id, world.env)
@@ -56,7 +51,7 @@ def test_a_row_comes_back_as_the_others_hold_it(monkeypatch: pytest.MonkeyPatch,
     world = World(2)
     for index in range(7):
         world.run(put(world, BODY[: 10_000 * index], f"f{index}"))
-    flush(world)
+    world.flush()
     vault = empty(world, 1)
     key = key_of(world, "f6")
     found = world.run(survey(vault, key.directory))
@@ -115,7 +110,7 @@ def test_without_keys_one_word_is_no_proof() -> None:
     """Two of four hold it and one says it was confirmed: a liar may."""
     world = World(6)
     world.run(put(world, BODY))
-    flush(world)
+    world.flush()
     key = key_of(world)
     for server in world.servers[2:]:
         server.store.transact(lambda transaction: transaction.set_register(key, None))
@@ -150,7 +145,7 @@ def test_an_owner_completes_what_is_half_written() -> None:
 def test_nodes_that_are_away_leave_a_gap() -> None:
     world = World(8)
     world.run(put(world, BODY))
-    flush(world)
+    world.flush()
     vault = empty(world, 1)
     world.servers[2].up = False
     known, told = world.run(directories_of(vault))
@@ -181,7 +176,7 @@ def test_a_value_below_a_floor_is_written_again(monkeypatch: pytest.MonkeyPatch)
     for _ in range(3):
         world.run(put(world, b"other", "other"))
     world.run(remove_entries(world.vault(), ["other"], kind=EntryKind.FILE))
-    flush(world)
+    world.flush()
     key = key_of(world)
     row = row_of(world.servers[0], key)
     assert row is not None
@@ -194,14 +189,14 @@ def test_a_value_below_a_floor_is_written_again(monkeypatch: pytest.MonkeyPatch)
     assert again.accepted > row.accepted
     got, body = world.run(get(world))
     assert (got.entry.version, body) == (version, BODY)
-    flush(world)
+    world.flush()
     assert world.run(survey(world.vault(), key.directory)).due == []
 
 
 def test_without_keys_a_value_below_a_floor_is_left() -> None:
     world = World(11)
     world.run(put(world, BODY))
-    flush(world)
+    world.flush()
     vault = evolve(empty(world, 1), keyless=True)
     key = key_of(world)
     row = row_of(world.servers[0], key)
@@ -216,7 +211,7 @@ def test_what_was_never_chosen_is_buried() -> None:
     """Seed 249 of the simulator: one node kept a value of which the others lack the shares."""
     world = World(12)
     world.run(put(world, BODY))
-    flush(world)
+    world.flush()
     key = key_of(world)
     row = row_of(world.servers[0], key)
     assert row is not None
