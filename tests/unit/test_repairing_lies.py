@@ -18,14 +18,14 @@ from dfs.core.repairing import Scope, repair
 from dfs.core.standing import Repaired
 from dfs.core.types import Claim, DirectoryId, Geometry, VaultState
 from tests.unit.histories import PATH, get, put
-from tests.unit.test_repairing import count_shares, flush, healer, lose, returning
+from tests.unit.test_repairing import count_shares, healer, lose, returning
 from tests.unit.world import Tamper, World
 
 BODY: Final = os.urandom(200_000)
 
 
 def repaired(world: World, *, keyless: bool = False) -> Repaired:
-    flush(world)
+    world.flush()
     vault = healer(world) if keyless else world.vault()
     return world.run(repair(vault, Scope(), [Slot(), Slot()]))
 
@@ -180,7 +180,7 @@ def test_a_promise_far_beyond_all_others_is_not_handed_on() -> None:
     world.servers[3].tamper = inflate
     lose(world, 1)
     vault = returning(world, world.vault())
-    flush(world)
+    world.flush()
     done = world.run(repair(vault, Scope(), [Slot()]))
     assert done.joined == (world.servers[1].node_id,)
     assert world.servers[1].vault.state is VaultState.ACTIVE
