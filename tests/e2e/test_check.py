@@ -91,9 +91,16 @@ def watched(cluster: Cluster) -> "Iterator[pexpect.spawn[str]]":
     cluster.dfs("put", str(cluster.file("film", BODY)))
     command, *arguments = cluster.command("status", "--watch")
     environment = {**cluster.environment, "TERM": "xterm"}
-    spawned = pexpect.spawn(command, arguments, env=environment, encoding="utf-8", timeout=20)
+    spawned = pexpect.spawn(
+        command, arguments, env=environment, encoding="utf-8", timeout=20, preexec_fn=interruptible
+    )
     yield spawned
     spawned.close(force=True)
+
+
+def interruptible() -> None:
+    """Undo what a shell does to all that it runs in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_watching_shows_a_node_die_and_come_back(watched: "pexpect.spawn[str]", cluster: Cluster) -> None:
