@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +24,7 @@ from dfs.core.api import (
     CommandPlugin,
     IntegrityError,
     Options,
+    count_text,
     hookimpl,
     limits,
     listing,
@@ -138,8 +139,8 @@ class _Demo:
         self._context.emit("steps", values, f"{self._step_count} {text}")
         sys.stdout.flush()
 
-    def run(self, *words: str) -> Sequence[Mapping[str, Any]]:
-        """Run a command of `dfs` and return the records it gives. Raises: DemoError: it failed."""
+    def run(self, *words: str) -> Mapping[str, Any]:
+        """Run a command of `dfs` and return what it tells. Raises: DemoError: it failed."""
         line = f"dfs {' '.join(words)}"
         try:
             ended = subprocess.run(  # noqa: S603 - our own program
@@ -158,8 +159,8 @@ class _Demo:
             error = envelope.get("error") or {}
             said = error.get("what") or ended.stderr.decode("utf-8", "replace").strip()
             raise DemoError(f"{line} ended with status {ended.returncode}: {said}")
-        records: Sequence[Mapping[str, Any]] = next(iter((envelope["data"] or {}).values()), [])
-        return records
+        told: Mapping[str, Any] = envelope["data"] or {}
+        return told
 
     def log_of(self, name: str) -> str:
         """Return the last line a node wrote."""
@@ -194,7 +195,7 @@ class _Demo:
         """Store a file nobody could guess, and return it."""
         sample = os.urandom(SAMPLE_SIZE)
         (self.folder / SAMPLE).write_bytes(sample)
-        (stored,) = self.run("put", SAMPLE)
+        (stored,) = self.run("put", SAMPLE)["files"]
         nodes = f"{stored['shares']} of {stored['total']} nodes, survives any {stored['survives']}"
         self.step(f"put {SAMPLE} {size_text(SAMPLE_SIZE)}: {nodes}")
         return sample
@@ -207,24 +208,36 @@ class _Demo:
 
     def get(self, sample: bytes) -> None:
         """Get the file from the nodes that are left. Raises: DemoError: it is another one."""
-        (got,) = self.run("get", SAMPLE, "-o", f"{SAMPLE}.back")
+        (got,) = self.run("get", SAMPLE, "-o", f"{SAMPLE}.back")["files"]
         if (self.folder / f"{SAMPLE}.back").read_bytes() != sample:
             raise DemoError(f"{SAMPLE} came back different from what was stored")
         nodes = ", ".join(sorted(got["bytes_by_node"]))
         self.step(f"get {SAMPLE} {size_text(got['size'])} from {nodes}: identical")
 
     def restart_nodes(self) -> None:
-        """Start the killed nodes again."""
+        """Start the killed nodes again, one of them without anything it kept."""
+        lost = self.victims[-1]
+        shutil.rmtree(self.folder / lost.name / USER)
         for node in self.victims:
             node.start()
-        self.step(f"restarted {listing([node.name for node in self.victims])}")
+        restarted = "both" if len(self.victims) == 2 else listing([node.name for node in self.victims])
+        self.step(f"restarted {restarted}, deleted the shares on {lost.name}")
+
+    def repair(self) -> None:
+        """Make the lost shares again."""
+        made = self.run("repair")
+        sizes = f"(read {size_text(made['read'])}, wrote {size_text(made['written'])})"
+        self.step(f"repair made {count_text(made['made'], 'share')} {sizes}")
 
     def check(self) -> None:
-        """Look whether nothing is missing. Raises: DemoError: something is."""
-        (listed,) = self.run("ls", "-l")
-        if listed["state"] != "complete":
-            raise DemoError(f"{SAMPLE} is {listed['state']} although all nodes are back")
-        self.step(f"ls -l: {SAMPLE} complete {listed['shares']}/{listed['total']}")
+        """Let all nodes read and hash what they keep. Raises: DemoError: something is missing or bad."""
+        found = self.run("check", "--read-data")
+        text = (
+            f"check --read-data: {count_text(found['complete'], 'file')} complete, {found['corrupt']} corrupt"
+        )
+        if found["complete"] != found["files"]:
+            raise DemoError(f"{text}, although everything was repaired")
+        self.step(text)
 
     # The end
 
@@ -286,6 +299,7 @@ def demo(context: CommandContext, *, node_count: int, keep: bool) -> None:
         shown.kill_nodes()
         shown.get(sample)
         shown.restart_nodes()
+        shown.repair()
         shown.check()
         done = True
     finally:
