@@ -235,14 +235,18 @@ class Census:
         return Patch(SimNode, "start", starting)
 
     def holds(self, node: SimNode, key: RegisterKey, ballot: bytes, claim: Claim) -> bool:
-        """Return whether a node has all the shares of a claim that it should."""
+        """Return whether a node has all the shares of a claim that it should, or may have dropped them since."""
         if node.vault is None or node.damaged or node.disk.dead:
             return True
         own = [ShareKey(claim.stripe, share) for share, row in enumerate(claim.nodes) if node.index in row]
 
         def look(view: View) -> bool:
             row = view.register(key)
-            return (row is not None and row.accepted > ballot) or not view.missing(own)
+            if row is None or not row.accepted:  # a tombstone came later, and was forgotten
+                dropped = (view.floor(key.directory) or NO_BALLOT) >= ballot
+            else:
+                dropped = row.accepted > ballot
+            return dropped or not view.missing(own)
 
         return node.vault.store.view(look)
 
