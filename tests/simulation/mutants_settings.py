@@ -235,7 +235,7 @@ class Census:
         return Patch(SimNode, "start", starting)
 
     def holds(self, node: SimNode, key: RegisterKey, ballot: bytes, claim: Claim) -> bool:
-        """Return whether a node has all the shares of a claim that it should, or may have dropped them since."""
+        """Return whether a node has all its shares of a claim, or may have dropped them since."""
         if node.vault is None or node.damaged or node.disk.dead:
             return True
         own = [ShareKey(claim.stripe, share) for share, row in enumerate(claim.nodes) if node.index in row]
