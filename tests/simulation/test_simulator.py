@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -55,6 +56,18 @@ def test_a_trace_tells_every_event_and_changes_none() -> None:
     assert run_seed(8, trace=lines.append).trace_hash == run_seed(8).trace_hash
     assert any(" -> n1  PREPARE " in line for line in lines)
     assert any(" n1 is up" in line for line in lines)
+
+
+def test_healers_repair_without_keys() -> None:
+    """What they bring back is judged as everything else is, after repairs of the owner too."""
+    plan = Plan(node_count=5, needed=2, faults={"replace": 1.0}, calm_steps=10.0, degraded=0.0)
+    reached: Counter[str] = Counter()
+    for seed in range(0, 30, 3):
+        verdict = run_seed(seed, plan)
+        assert verdict.violations == ()
+        reached.update(verdict.reached)
+    assert reached["shares made again without keys"] > 0
+    assert reached["nodes that count again without keys"] > 0
 
 
 def test_a_plan_fixes_what_it_says_and_leaves_the_rest_to_the_seed() -> None:

@@ -16,10 +16,13 @@ from dfs.testing.simulation.checker import UndecidedError, explained
 from dfs.testing.simulation.clients import Client
 from dfs.testing.simulation.cluster import Cluster
 from dfs.testing.simulation.faults import Troubles
+from dfs.testing.simulation.nodes import HEALER, USER
 from dfs.testing.simulation.workload import Histories, Wish, get, put
 from dfs.testing.simulation.world import World
 
 AUDITOR: Final = 99  # index of the client that looks once more at the end
+HEALING: Final = 98  # index of the healer
+HEALED_SEEDS: Final = 3  # every so many seeds a healer repairs first, without keys
 REPAIR_COUNT: Final = 4  # the last one has nothing to do any more
 
 
@@ -48,8 +51,8 @@ class Audit:
 
     # --- Reading once more ----------------------------------------------------------------------------------
 
-    def _opened(self, user: int) -> tuple[Client, Vault | None]:
-        client = self.cluster.client(user)
+    def _opened(self, user: int, name: str = USER) -> tuple[Client, Vault | None]:
+        client = self.cluster.client(user, name)
         opened = self.cluster.run(client, client.open(), "opening")
         vault: Vault | None = opened.result
         if vault is None:
@@ -109,6 +112,9 @@ class Audit:
 
     def _repair(self, user: int) -> None:
         """Repair until there is nothing to do; then all n nodes hold all they should."""
+        if self.world.seed % HEALED_SEEDS == 0:
+            self._heal()
+            self._read(user)  # what a healer does changes nothing that anybody reads
         repaired: Repaired | None = None
         for _ in range(REPAIR_COUNT):
             repaired = self._repaired_once(user)
@@ -129,8 +135,14 @@ class Audit:
                     f"after all repairs {node.name} owes {owed_count}, {corrupt_count} are corrupt"
                 )
 
-    def _repaired_once(self, user: int) -> Repaired | None:
-        client, vault = self._opened(user)
+    def _heal(self) -> None:
+        """Let a healer make what is missing, with its powers only."""
+        repaired = self._repaired(*self._opened(HEALING, HEALER))
+        if repaired is not None:
+            self.world.reached["shares made again without keys"] += repaired.shares
+            self.world.reached["nodes that count again without keys"] += len(repaired.joined)
+
+    def _repaired(self, client: Client, vault: Vault | None) -> Repaired | None:
         if vault is None:
             return None
         operation = repairing.repair(vault, repairing.Scope(), [Slot(), Slot()])
@@ -138,6 +150,11 @@ class Audit:
         repaired: Repaired | None = running.result
         if repaired is None:
             self.world.violate(f"a repair fails: {running.error}")
+        return repaired
+
+    def _repaired_once(self, user: int) -> Repaired | None:
+        repaired = self._repaired(*self._opened(user))
+        if repaired is None:
             return None
         self.world.reached["shares made again"] += repaired.shares
         self.world.reached["registers replayed"] += repaired.registers

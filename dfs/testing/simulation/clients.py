@@ -169,7 +169,10 @@ class Route:
 
 @define(eq=False)
 class Client:
-    """One client process; ``vault`` once it is open. ``marks``: what its machine remembers of nodes."""
+    """One client process; ``vault`` once it is open. ``marks``: what its machine remembers of nodes.
+
+    ``user``: who logs in, the owner of the vault or a healer, who gets no keys.
+    """
 
     world: World
     index: int
@@ -177,6 +180,7 @@ class Client:
     witness: Witness
     routes: dict[NodeId, Route]
     clock: Clock
+    user: str = USER
     marks: dict[NodeId, Mark] = field(factory=dict)
     vault: Vault | None = None
     _stages: dict[Recipe, Stages] = field(factory=dict)
@@ -215,7 +219,7 @@ class Client:
         if not members:
             raise QuorumError("no node answers")
         bare = Vault(
-            keys=master_keys(),
+            keys=master_keys() if self.user == USER else vault_keys(b"h" * 32),
             roster=roster_of(self.world.plan),
             roster_digest=b"",
             counted=frozenset(),
@@ -224,6 +228,7 @@ class Client:
             stages_of=self.stages_of,
             packer_of=plugins().packer,
             code_of=plugins().code,
+            keyless=self.user != USER,
         )
         roster = vaults.current_roster(members)
         if not roster:
@@ -470,7 +475,7 @@ class Message:
     def _serve(self, node: SimNode) -> tuple[bytes, Answer]:
         route = self.route
         if not route.connected or route.conversation is None:
-            route.conversation, route.boot = node.converse(), node.boot
+            route.conversation, route.boot = node.converse(self.client.user), node.boot
             reply = node.open_vault.login_reply()
             route.member = vaults.Member(reply.state, reply.roster)
         return serve(route.conversation, self.frame, self.bulk)
@@ -531,10 +536,12 @@ class Message:
         return Reply(send.tag, reply, mark=self.route.told.mark)
 
 
-def make_client(world: World, index: int, network: Network, witness: Witness, nodes: list[SimNode]) -> Client:
+def make_client(
+    world: World, index: int, network: Network, witness: Witness, nodes: list[SimNode], user: str
+) -> Client:
     """Return a new client process that knows where the nodes are."""
     routes = {node.node_id: Route(node) for node in nodes}
-    return Client(world, index, network, witness, routes, world.clock(f"client {index}"))
+    return Client(world, index, network, witness, routes, world.clock(f"client {index}"), user)
 
 
 def value_of(running: Running[T]) -> T:

@@ -16,7 +16,7 @@ from dfs.core.types import NodeId
 from dfs.core.wire import Mark
 from dfs.plugins.volumes import files as volume_files, store as volume_store
 from dfs.testing.simulation.clients import Client, Network, Running, make_client, value_of
-from dfs.testing.simulation.nodes import SimNode, make_nodes
+from dfs.testing.simulation.nodes import USER, SimNode, make_nodes
 from dfs.testing.simulation.plan import Plan
 from dfs.testing.simulation.sealing import Witness
 from dfs.testing.simulation.world import World
@@ -79,9 +79,9 @@ class Cluster:
         self.witness = Witness(world)
         self.nodes = make_nodes(world)
 
-    def client(self, index: int) -> Client:
+    def client(self, index: int, user: str = USER) -> Client:
         """Return a new client process, with the memory of the one before."""
-        client = make_client(self.world, index, self.network, self.witness, self.nodes)
+        client = make_client(self.world, index, self.network, self.witness, self.nodes, user)
         client.marks = self.memories.setdefault(index, {})
         return client
 

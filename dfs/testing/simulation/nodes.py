@@ -85,8 +85,8 @@ class House:
         )
 
     def public_key(self, user: str) -> bytes | None:
-        """The login key of the one user."""
-        return owner_keys().public_key if user == USER else None
+        """The login key of the owner, which is the healer's as well."""
+        return owner_keys().public_key if user in {USER, HEALER} else None
 
     def admits(self, user: str, public_key: bytes) -> bool:
         """Whether this is it still."""
@@ -163,7 +163,7 @@ class SimNode:
     damaged: bool = False  # durable bytes of it were destroyed
     fallen: Callable[["SimNode"], None] = lambda _node: None  # told when it went down by itself
     _nested: bool = False
-    _conversation: Conversation | None = None
+    _conversations: dict[str, Conversation] = field(factory=dict)  # by user
 
     @property
     def node_id(self) -> NodeId:
@@ -233,7 +233,8 @@ class SimNode:
         if not self.up:
             return
         self.up = self.frozen = False
-        self.vault = self.commits = self._conversation = None
+        self.vault = self.commits = None
+        self._conversations.clear()
         self.backlog.clear()
         self.disk.crash()
         self.world.note(lambda: f"{self.name} is down", b"down", bytes((self.index,)))
@@ -328,16 +329,16 @@ class SimNode:
         if commits is not None and commits.kept:
             self.guarded(lambda _vault: commits.run(lambda _transaction: None))
 
-    def converse(self) -> Conversation:
+    def converse(self, user: str) -> Conversation:
         """Return the node's end of a connection that has greeted and logged in, frame by frame.
 
         One is as good as another, so all clients of this boot share it: signatures take their time.
         """
-        if self._conversation is None:
-            self._conversation = self._logged_in()
-        return self._conversation
+        if user not in self._conversations:
+            self._conversations[user] = self._logged_in(user)
+        return self._conversations[user]
 
-    def _logged_in(self) -> Conversation:
+    def _logged_in(self, user: str) -> Conversation:
         clock = self.clock
         assert clock is not None
         conversation = Conversation(House(self), clock, b"")
@@ -348,13 +349,15 @@ class SimNode:
         signature = sign_login(
             owner_keys().seed,
             realm=REALM,
-            user=USER,
+            user=user,
             node_id=hello.node_id,
             client_nonce=nonce,
             node_nonce=hello.nonce,
             channel_binding=b"",
         )
-        exchange(session, conversation, messages.Login(USER, signature), b"")
+        exchange(session, conversation, messages.Login(user, signature), b"")
+        if user == HEALER:
+            exchange(session, conversation, messages.Enter(USER), b"")
         return conversation
 
 
@@ -423,7 +426,7 @@ def _birth(node_count: int, group_size: int, index: int) -> Image:
     node = SimNode(world, index, Disk(world.draw))
     node.start()
     for request in birth_requests(_roster(node_count, group_size)):
-        exchange(Session(Phase.AUTHENTICATED), node.converse(), request, b"")
+        exchange(Session(Phase.AUTHENTICATED), node.converse(USER), request, b"")
     return node.disk.image()
 
 
@@ -442,7 +445,7 @@ def make_nodes(world: World) -> list[SimNode]:
         if world.plan.store == "memory":
             node.start()
             for request in birth_requests(roster_of(world.plan)):
-                exchange(Session(Phase.AUTHENTICATED), node.converse(), request, b"")
+                exchange(Session(Phase.AUTHENTICATED), node.converse(USER), request, b"")
         else:
             node.disk.restore(_birth(node_count, world.plan.group_size or node_count, index))
             node.start()
