@@ -30,7 +30,7 @@ from dfs.core.manifest import ENTRY_NONCE_SIZE, open_entry, seal_entry
 from dfs.core.quorum import share_threshold
 from dfs.core.records import frozen
 from dfs.core.register import Memory
-from dfs.core.transfer import Group, Vault, claims_of, require_readable
+from dfs.core.transfer import Group, Vault, claims_of, require_readable, too_few
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,
@@ -91,14 +91,6 @@ class Changed:
 
 
 Outcomes: TypeAlias = dict[RegisterKey, "Changed | DfsError"]
-
-
-def too_few(vault: Vault, group: Group, answers: Answers, needed: int) -> QuorumError:
-    """Return the error of an operation that too few nodes answered."""
-    there = len(group.nodes) - len(answers.errors)
-    return QuorumError(
-        f"{there} of {len(group.nodes)} nodes answer, {needed} needed ({vault.reasons(answers.errors)})"
-    )
 
 
 def batches(vault: Vault, keys: Iterable[RegisterKey]) -> Iterator[tuple[Group, Sequence[RegisterKey]]]:
@@ -373,21 +365,20 @@ def _overtaken(attempt: _Attempt, base: RegisterRow | None, current: Entry | Non
     Raises:
         UnknownOutcomeError: others wrote meanwhile, and what is there does not tell whether over it.
     """
-    unknown = UnknownOutcomeError(f"{attempt.change.path or 'a change'}: others have written it meanwhile")
     if not attempt.sent:
         return False
-    if base is None or current is None:
-        forgotten = max(state.floor for state in attempt.promises.values())
-        if forgotten >= attempt.sent[0].ballot:  # perhaps it took effect, was removed, and that forgotten
-            raise unknown
+    first = attempt.sent[0].ballot
+    if base is None or current is None:  # perhaps it took effect, was removed, and that forgotten
+        unknown = max(state.floor for state in attempt.promises.values()) >= first
+    elif base.accepted <= first or attempt.version == current.version:
         return False
-    if base.accepted <= attempt.sent[0].ballot or attempt.version == current.version:
-        return False
-    if current.previous in {sent.digest for sent in attempt.sent}:
+    elif current.previous in {sent.digest for sent in attempt.sent}:
         return True
-    if current.previous and {current.previous} == {sent.foundation for sent in attempt.sent}:
-        return False  # built upon what was there before, so what was sent never took effect
-    raise unknown
+    else:  # built upon what was there before: then what was sent never took effect
+        unknown = not current.previous or {current.previous} != {sent.foundation for sent in attempt.sent}
+    if unknown:
+        raise UnknownOutcomeError(f"{attempt.change.path or 'a change'}: others have written it meanwhile")
+    return False
 
 
 def _seal(vault: Vault, attempt: _Attempt, proposal: Proposal, claims: Sequence[Claim]) -> None:

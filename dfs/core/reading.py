@@ -19,7 +19,6 @@ from dfs.core.consensus import (
     change_group,
     checked,
     proven,
-    too_few,
     visible,
 )
 from dfs.core.effects import Answers, Operation, Reply, Send, ask, together
@@ -27,7 +26,7 @@ from dfs.core.errors import DfsError, QuorumError, RemoteProtocolError
 from dfs.core.manifest import open_entry
 from dfs.core.records import frozen
 from dfs.core.register import Reading, Verdict, decide_read
-from dfs.core.transfer import Group, Vault
+from dfs.core.transfer import Group, Vault, too_few
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,

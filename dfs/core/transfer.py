@@ -12,6 +12,7 @@ from xxhash import xxh3_128_digest
 
 from dfs.core import bulk_rows, limits, messages, pipeline, register
 from dfs.core.effects import (
+    Answers,
     Done,
     Effects,
     Event,
@@ -24,7 +25,7 @@ from dfs.core.effects import (
     ask,
     work,
 )
-from dfs.core.errors import IncompleteError, IntegrityError, NodeError, RemoteProtocolError
+from dfs.core.errors import IncompleteError, IntegrityError, NodeError, QuorumError, RemoteProtocolError
 from dfs.core.interface import Buffer, Code
 from dfs.core.keys import VaultKeys
 from dfs.core.manifest import chunks_digest, decode_chunks
@@ -104,6 +105,14 @@ class Vault:
     def reasons(self, errors: Mapping[NodeId, Exception]) -> str:
         """Return why nodes did not answer, in one line."""
         return "; ".join(self.clauses(errors))
+
+
+def too_few(vault: Vault, group: Group, answers: Answers, needed: int) -> QuorumError:
+    """Return the error of an operation that too few nodes answered."""
+    there = len(group.nodes) - len(answers.errors)
+    return QuorumError(
+        f"{there} of {len(group.nodes)} nodes answer, {needed} needed ({vault.reasons(answers.errors)})"
+    )
 
 
 # --- Upload -------------------------------------------------------------------------------------------------
