@@ -316,7 +316,9 @@ def _proposal(
     attempt.base, attempt.refusal, attempt.proposal = base, None, None
     settled = base is None or (not doubtful and _chosen(vault, group, attempt, base))
     try:
-        if not _overtaken(attempt, base, current):
+        if current is not None and current.version == attempt.version and visible(current) is None:
+            attempt.proposal = Proposal(current)  # our own tombstone, which a change would not see
+        elif not _overtaken(attempt, base, current):
             attempt.proposal = change.decide(visible(current))
     except DfsError as error:
         if settled:
@@ -399,10 +401,14 @@ def _seal(vault: Vault, attempt: _Attempt, proposal: Proposal, claims: Sequence[
 
 @define
 class _Judged:
-    """What nodes said to one ACCEPT: statuses by register, and why others said nothing."""
+    """What nodes said to one ACCEPT: statuses by register, and why others said nothing.
+
+    ``again``: one may have got it twice, so that it refuses what it accepted before.
+    """
 
     statuses: dict[RegisterKey, dict[NodeId, int]]
     errors: dict[NodeId, Exception] = field(factory=dict)
+    again: bool = False
 
 
 def _accept(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operation[None]:
@@ -420,7 +426,7 @@ def _accept(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operati
         for attempt in batch:
             statuses = judged.statuses[attempt.change.key]
             silent = [node for node in group.nodes if node not in statuses and not _waits(attempt, node)]
-            if attempt.own and not silent and not _accepting(statuses):
+            if attempt.own and not silent and not _accepting(statuses) and not judged.again:
                 attempt.sent.pop()  # all refused it: it never took effect
             attempt.outcome = _judge(vault, group, attempt, statuses, judged.errors)
 
@@ -487,6 +493,7 @@ def _accept_at(
         results = reply.response.results if isinstance(reply.response, messages.AcceptReply) else ()
         if len(results) != len(wanted[node]):
             raise RemoteProtocolError("an ACCEPT reply of another length")
+        judged.again = judged.again or reply.again
         for attempt, result in zip(wanted[node], results, strict=True):
             judged.statuses[attempt.change.key][node] = result.status
             if result.ballot:

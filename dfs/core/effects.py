@@ -70,13 +70,14 @@ class Drop:
 @frozen
 class Reply:
     """A node answered. ``bulk``: what came with it, unless it went ``into`` buffers. ``mark``: how many
-    commits its vault had seen.
+    commits its vault had seen. ``again``: it was asked twice, and what it did the first time nobody heard.
     """
 
     tag: Tag
     response: messages.Response
     bulk: Buffer = field(default=b"", repr=False)
     mark: int = 0
+    again: bool = False
 
 
 @frozen

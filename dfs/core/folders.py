@@ -363,22 +363,19 @@ def _remove_change(
     vault: Vault, path: str, found: Found, kind: EntryKind, if_version: Version | None
 ) -> Change:
     version = Version(vault.entropy(limits.OPERATION_ID_SIZE))
-    tried = False
 
     def decide_tombstone(current: Entry | None) -> Proposal:
-        nonlocal tried
-        if current is None and not tried:
+        if current is None:
             raise NotFoundError(f"{printable(path)} does not exist")
-        if current is not None and current.kind is not kind:
+        if current.kind is not kind:
             is_folder = current.kind is EntryKind.FOLDER
             raise ConflictError(
                 f"{printable(path)} is a {'folder' if is_folder else 'file'}", next_step="Use rm -r."
             )
-        if current is not None and if_version is not None and current.version != if_version:
+        if if_version is not None and current.version != if_version:
             raise ConflictError(
                 f"{printable(path)} is at version {current.version.hex()}, not {if_version.hex()}"
             )
-        tried = True
         return Proposal(Entry(path, EntryKind.TOMBSTONE, version))
 
     return Change(found.key, path, decide_tombstone, ballot_after(found))

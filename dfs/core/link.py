@@ -232,7 +232,7 @@ class Link:
     def _serve(self, job: Job, connection: _Connection | None) -> _Connection | None:
         """Answer one job and return the connection to go on with."""
         event: Event | None = None
-        fresh = connection is None
+        fresh, again = connection is None, False
         try:
             while event is None:
                 try:
@@ -240,13 +240,13 @@ class Link:
                         if (down := self.down) is not None:  # found out since this was queued
                             raise down
                         connection = self._connect(job)
-                    event = self._exchange(job, connection)
+                    event = self._exchange(job, connection, again=again)
                 except (UnreachableError, TimedOutError, ProtocolError) as error:
                     if connection is not None:
                         self._drop(connection)
                         connection = None
                         if not fresh and isinstance(error, UnreachableError) and not job.cut:
-                            fresh = True  # an idle connection the node had closed: once more on a new one
+                            fresh = again = True  # an idle connection the node had closed: once more
                             continue
                     event = Failed(job.send.tag, self._failure(job, error))
                 except DfsError as error:
@@ -354,12 +354,12 @@ class Link:
 
     # One request
 
-    def _exchange(self, job: Job, connection: _Connection) -> Event:
+    def _exchange(self, job: Job, connection: _Connection, *, again: bool) -> Event:
         job.stream = connection.stream
         if job.cut:
             raise TimedOutError("does not answer")
         reply, bulk = self._ask(job, connection, job.send.request, job.send.bulk, job.send.into)
-        return Reply(job.send.tag, reply, bulk, self.told.mark)
+        return Reply(job.send.tag, reply, bulk, self.told.mark, again)
 
     def _ask(
         self,

@@ -301,6 +301,18 @@ def test_only_the_version_named_is_removed(world: World) -> None:
     assert names(world) == ["letter"]
 
 
+@pytest.mark.parametrize("node_count", [1, 4])
+def test_of_two_who_remove_one_version_one_does(node_count: int) -> None:
+    for seed in range(30):
+        world = World(seed, node_count=node_count)
+        version = world.run(put(world, b"one")).version
+        runnings = [world.start(remove(world, if_version=version)) for _ in range(2)]
+        world.settle(runnings)
+        errors = [type(running.error) for running in runnings if running.error is not None]
+        assert errors in ([NotFoundError], [UnknownOutcomeError])
+        assert names(world) == []
+
+
 def test_files_and_folders_are_not_removed_for_each_other(world: World) -> None:
     mkdir(world, "box")
     with pytest.raises(ConflictError, match="box is a folder"):

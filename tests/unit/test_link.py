@@ -212,9 +212,12 @@ def test_shares_of_other_sizes_than_asked_for_end_the_connection(make: Make, add
 
 def test_a_connection_the_node_gave_up_is_made_anew(make: Make, address: str) -> None:
     bench = make(address, connection_count_max=1)
-    bench.ask()
+    first = bench.ask()
     bench.way.streams[0].connection.shutdown(socket.SHUT_RDWR)
-    assert isinstance(bench.ask(), Reply)
+    second = bench.ask()
+    assert isinstance(first, Reply)
+    assert isinstance(second, Reply)
+    assert (first.again, second.again) == (False, True), "the node may have been asked twice"
     assert len(bench.way.streams) == 2
 
 

@@ -324,11 +324,12 @@ class World:
 
     def _send(self, running: Running[Any], send: Send) -> None:
         self.later(PATIENT_S, partial(self._post, running, send, _timed_out(send.tag)))
-        for _ in range(2 if self.random.random() < self.doubling else 1):
+        again = self.random.random() < self.doubling
+        for _ in range(2 if again else 1):
             if self.random.random() >= self.loss:
-                self.later(self._delay_s(), partial(self._arrive, running, send))
+                self.later(self._delay_s(), partial(self._arrive, running, send, again=again))
 
-    def _arrive(self, running: Running[Any], send: Send) -> None:
+    def _arrive(self, running: Running[Any], send: Send, *, again: bool) -> None:
         server = self.by_id[send.node]
         if server.frozen:
             return
@@ -337,20 +338,20 @@ class World:
         else:
             try:
                 answer = server.answer(send.request, b"".join(bytes(part) for part in send.bulk))
-                event = self._reply(send, answer)
+                event = self._reply(send, answer, again=again)
             except DfsError as error:
                 event = Failed(send.tag, error)
         if self.random.random() >= self.loss:
             self.later(self._delay_s(), partial(self._post, running, send, event))
 
-    def _reply(self, send: Send, answer: Answer) -> Event:
+    def _reply(self, send: Send, answer: Answer, *, again: bool) -> Event:
         bulk = b"".join(bytes(part) for part in answer.bulk)
         for share in answer.shares:
             body = bytearray(share.size)
             share.read_into(memoryview(body), 0)
             bulk += body
         if send.into is None:
-            return Reply(send.tag, answer.reply, bulk, self.by_id[send.node].vault.mark)
+            return Reply(send.tag, answer.reply, bulk, self.by_id[send.node].vault.mark, again)
         if sum(len(target) for target in send.into) not in {len(bulk), 0} and answer.shares:
             return Failed(send.tag, RemoteProtocolError("shares of other sizes than asked for"))
         offset = 0

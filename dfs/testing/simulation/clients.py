@@ -367,8 +367,9 @@ class Client:
             frame,
             bulk,
         )
-        message = Message(self, running, send, session, route, frame, bulk)
-        for _ in range(2 if world.draw.random() < network.doubling else 1):
+        again = world.draw.random() < network.doubling
+        message = Message(self, running, send, session, route, frame, bulk, again)
+        for _ in range(2 if again else 1):
             if network.loses():
                 message.break_off()
             elif (self.index, route.node.index) not in network.deaf:
@@ -393,7 +394,7 @@ def _shown(value: object) -> str:
 
 @define(eq=False)
 class Message:
-    """One request under way, and its answer."""
+    """One request under way, and its answer. ``again``: it comes twice."""
 
     client: Client
     running: Running[Any]
@@ -402,6 +403,7 @@ class Message:
     route: Route
     frame: bytes
     bulk: bytes
+    again: bool
 
     @property
     def world(self) -> World:
@@ -519,7 +521,7 @@ class Message:
         self.route.hear(mark)
         if send.into is None:
             wire.check_bulk(header, body)
-            return Reply(send.tag, reply, body, self.route.told.mark)
+            return Reply(send.tag, reply, body, self.route.told.mark, self.again)
         results = reply.results if isinstance(reply, messages.FetchReply) else ()
         targets = [
             target
