@@ -11,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, TypeVar
 
-from attrs import evolve, fields
+from attrs import evolve
 
 import dfs
-from dfs.core import folders, limits, messages, vaults
+from dfs.core import folders, limits, vaults
 from dfs.core.classic import NodeAddress
 from dfs.core.client import Client, ClientOptions, Opened, Place
 from dfs.core.credentials import KnownMarks, KnownNodes, LoginSecret, kdf_of
@@ -24,7 +24,7 @@ from dfs.core.errors import ConfigError, DfsError, NodeError, PeerIdentityError,
 from dfs.core.folders import Listed
 from dfs.core.interface import NodeCertificate, Transport, TransportOptions
 from dfs.core.link import Link, Trust
-from dfs.core.paths import canonical, printable
+from dfs.core.paths import canonical
 from dfs.core.places import load_conf as load_conf, state_folder, system_user
 from dfs.core.records import frozen
 from dfs.core.registry import Registry
@@ -486,9 +486,7 @@ class Cluster:
                 hello = link.met.hello
                 standing = evolve(standing, version=hello.version, incarnation=hello.incarnation)
             if node in told:
-                reply = told[node]
-                values = {field.name: getattr(reply, field.name) for field in fields(messages.StatusReply)}
-                standing = evolve(standing, **{**values, "read_only": printable(reply.read_only)})
+                standing = evolve(standing, **told[node])
             standings.append(standing)
         return standings
 

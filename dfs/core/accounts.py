@@ -25,8 +25,8 @@ log: Final = logging.getLogger("dfs")
 class Accounts:
     """The users of a node. Thread-safe. ``path`` None, or a file that is not there: nobody.
 
-    ``required``: the file must be there at the start. A faulty new version of it is logged once and changes
-    nothing.
+    ``required``: the file must be there at the start. ``quota``: of users whose line has none. A faulty new
+    version of the file is logged once and changes nothing.
     """
 
     def __init__(
@@ -37,11 +37,13 @@ class Accounts:
         *,
         required: bool = False,
         allow_anonymous: bool = False,
+        quota: int | None = None,
     ) -> None:
         self._path = path
         self._realm = realm
         self._kdf = kdf
         self._allow_anonymous = allow_anonymous
+        self._quota = quota
         self._condition = threading.Condition()
         self._records: dict[str, UserRecord] = {}
         self._keys: dict[UserRecord, bytes | None] = {}  # None: it could not be derived
@@ -100,6 +102,12 @@ class Accounts:
         with self._condition:
             record = self._records.get(user)
             return record is not None and record.role == "healer"
+
+    def quota(self, user: str) -> int | None:
+        """Return how many bytes a user may take here, None = no bound."""
+        with self._condition:
+            record = self._records.get(user)
+            return self._quota if record is None or record.quota is None else record.quota
 
     def users(self) -> Sequence[str]:
         """Return who may have a vault, in byte order of their names: all but healers."""

@@ -1,6 +1,13 @@
 """What a plugin may see of dfs: it re-exports the seams and the vocabulary, and holds no code of its own."""
 
 from dfs.core import limits as limits
+from dfs.core.charges import (
+    REMOVAL_SIZE as REMOVAL_SIZE,
+    ROW_SIZE as ROW_SIZE,
+    claim_charge as claim_charge,
+    register_charge as register_charge,
+    share_charge as share_charge,
+)
 from dfs.core.errors import (
     AuthError as AuthError,
     BusyError as BusyError,

@@ -4,15 +4,16 @@ Pure operations. Nothing is changed but what nodes know of themselves: a share f
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, field, fields
 
 from dfs.core import limits, messages
 from dfs.core.effects import Operation, Reply, Send, ask
 from dfs.core.errors import DfsError
 from dfs.core.folders import Health, Listed, standing, stat, walk
 from dfs.core.keys import directory_id, register_key
+from dfs.core.paths import printable
 from dfs.core.reading import Found, read_registers
 from dfs.core.standing import Checked, FileStanding, FileState, Flaw
 from dfs.core.transfer import Group, Vault, claims_of
@@ -174,15 +175,21 @@ def _flaws(node: NodeId, reply: Reply) -> Iterator[Flaw]:
 
 def nodes_status(
     vault: Vault,
-) -> Operation[tuple[dict[NodeId, messages.StatusReply], dict[NodeId, Exception]]]:
-    """Return what every node says of its vault, or why it says nothing."""
-    sends = [Send(node.node_id, node.node_id, messages.Status()) for node in vault.roster.nodes]
-    answers = yield from ask(sends, quick=True)
-    told = {
-        node: reply.response
-        for node, reply in answers.replies.items()
-        if isinstance(reply.response, messages.StatusReply)
-    }
+) -> Operation[tuple[dict[NodeId, dict[str, Any]], dict[NodeId, Exception]]]:
+    """Return what every node says of its vault, as fields of a NodeStanding, or why it says nothing."""
+    nodes = [node.node_id for node in vault.roster.nodes]
+    answers = yield from ask([Send(node, node, messages.Status()) for node in nodes], quick=True)
+    quotas = yield from ask([Send(node, node, messages.Quota()) for node in answers.replies], quick=True)
+    told: dict[NodeId, dict[str, Any]] = {}
+    for node, reply in answers.replies.items():
+        if isinstance(reply.response, messages.StatusReply):
+            names = (attribute.name for attribute in fields(messages.StatusReply))
+            told[node] = {name: getattr(reply.response, name) for name in names}
+            told[node]["read_only"] = printable(reply.response.read_only)
+    for node, reply in quotas.replies.items():
+        if isinstance(reply.response, messages.QuotaReply) and node in told:
+            used_size, quota = reply.response.used_size, reply.response.quota
+            told[node] |= {"charged_size": used_size, "quota": quota[0] if quota else None}
     return told, dict(answers.errors)
 
 

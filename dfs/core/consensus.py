@@ -16,12 +16,10 @@ from dfs.core.encoding import chop
 from dfs.core.errors import (
     CorruptEntryError,
     DfsError,
-    DiskFullError,
     IncompleteError,
     LocalProtocolError,
     QuorumError,
     RemoteProtocolError,
-    SpaceError,
     UnknownOutcomeError,
     invariant,
 )
@@ -29,8 +27,9 @@ from dfs.core.keys import confirm_tag
 from dfs.core.manifest import ENTRY_NONCE_SIZE, open_entry, seal_entry
 from dfs.core.quorum import share_threshold
 from dfs.core.records import frozen
+from dfs.core.refusals import no_room, space_errors, too_few, without_room
 from dfs.core.register import Memory
-from dfs.core.transfer import Group, Vault, claims_of, require_readable, too_few
+from dfs.core.transfer import Group, Vault, claims_of, require_readable
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,
@@ -213,11 +212,14 @@ def change_group(vault: Vault, group: Group, changes: Sequence[Change]) -> Opera
     }
 
 
+def _shown(attempt: _Attempt) -> str:
+    return attempt.change.path or "a change"
+
+
 def _gave_up(attempt: _Attempt, reason: str) -> DfsError:
-    shown = attempt.change.path or "a change"
     if attempt.sent:
-        return UnknownOutcomeError(f"{shown}: not confirmed ({reason})")
-    return QuorumError(f"{shown}: {reason}")
+        return UnknownOutcomeError(f"{_shown(attempt)}: not confirmed ({reason})")
+    return QuorumError(f"{_shown(attempt)}: {reason}")
 
 
 # --- Prepare ------------------------------------------------------------------------------------------------
@@ -233,6 +235,7 @@ def _prepare(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operat
         attempt.ballot = register.make_ballot(register.next_counter(attempt.seen), vault.entropy(16))
         attempt.promises, attempt.item = {}, None
     refused: dict[RegisterKey, set[NodeId]] = {attempt.change.key: set() for attempt in attempts}
+    over: dict[NodeId, set[RegisterKey]] = {node: set() for node in group.nodes}
 
     def take(node: NodeId, reply: Reply) -> None:
         promises = bulk_rows.decode_promises(reply.bulk)
@@ -245,6 +248,8 @@ def _prepare(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operat
             elif promise.ballot:
                 _note(attempt, promise.ballot)
                 refused[attempt.change.key].add(node)
+            elif not state.corrupt:
+                over[node].add(attempt.change.key)
 
     def enough(_answers: Answers) -> bool:
         return all(
@@ -257,9 +262,14 @@ def _prepare(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operat
     request = messages.Prepare(vault.roster_digest, items)
     sends = [Send(node, node, request) for node in group.nodes]
     answers = yield from ask(sends, enough, take=take, stragglers=False)
+    full = yield from space_errors({node: [messages.OVER_QUOTA] for node, keys in over.items() if keys})
     for attempt in attempts:
         if not _promised(vault, group, attempt) and not refused[attempt.change.key]:
-            attempt.outcome = _gave_up(attempt, too_few(vault, group, answers, group.quorum.read).what)
+            mine = {node: error for node, error in full.items() if attempt.change.key in over[node]}
+            if mine and not attempt.sent:
+                attempt.outcome = no_room(vault, _shown(attempt), {**answers.errors, **mine})
+            else:
+                attempt.outcome = _gave_up(attempt, too_few(vault, group, answers, group.quorum.read).what)
 
 
 def _note(attempt: _Attempt, ballot: Ballot) -> None:
@@ -401,13 +411,14 @@ def _seal(vault: Vault, attempt: _Attempt, proposal: Proposal, claims: Sequence[
 
 @define
 class _Judged:
-    """What nodes said to one ACCEPT: statuses by register, and why others said nothing.
+    """What nodes said to one ACCEPT: statuses by register, why others said nothing, or took nothing.
 
     ``again``: one may have got it twice, so that it refuses what it accepted before.
     """
 
     statuses: dict[RegisterKey, dict[NodeId, int]]
     errors: dict[NodeId, Exception] = field(factory=dict)
+    full: dict[NodeId, Exception] = field(factory=dict)
     again: bool = False
 
 
@@ -423,12 +434,14 @@ def _accept(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operati
         yield from _accept_at(vault, group, judged, first, lenient=False)
         late = {node: _owing(batch, judged, node) for node in group.nodes}
         yield from _accept_at(vault, group, judged, late, lenient=True)
+        given = {node: [told.get(node, -1) for told in judged.statuses.values()] for node in group.nodes}
+        judged.full = {**judged.errors, **(yield from space_errors(given))}
         for attempt in batch:
             statuses = judged.statuses[attempt.change.key]
             silent = [node for node in group.nodes if node not in statuses and not _waits(attempt, node)]
             if attempt.own and not silent and not _accepting(statuses) and not judged.again:
                 attempt.sent.pop()  # all refused it: it never took effect
-            attempt.outcome = _judge(vault, group, attempt, statuses, judged.errors)
+            attempt.outcome = _judge(vault, group, attempt, statuses, judged.full)
 
 
 def _waits(attempt: _Attempt, node: NodeId) -> bool:
@@ -539,18 +552,13 @@ def _judge(
         return Changed(proposal.entry, frozenset(accepted), frozenset(strict), safe)  # type: ignore[union-attr]
     if messages.REFUSED in statuses.values():
         return None
-    full: dict[NodeId, DfsError] = {
-        node: DiskFullError("its disk is full")
-        for node, status in statuses.items()
-        if status == messages.FULL
-    }
-    full |= {node: error for node, error in errors.items() if isinstance(error, SpaceError)}
+    full = without_room(statuses, errors)
     asked = {node for node in group.nodes if not _waits(attempt, node)}
     if full and not accepted and asked <= statuses.keys() | full.keys():  # all refused for good
-        return type(next(iter(full.values())))(f"{attempt.change.path or 'a change'}: {vault.reasons(full)}")
-    return _gave_up(
-        attempt, f"{len(accepted)} of {len(group.nodes)} nodes accepted, {group.quorum.write} needed"
-    )
+        return no_room(vault, _shown(attempt), full)
+    reasons = f" ({vault.reasons(full)})" if full else ""
+    reached = f"{len(accepted)} of {len(group.nodes)} nodes accepted, {group.quorum.write} needed"
+    return _gave_up(attempt, reached + reasons)
 
 
 # --- Confirm ------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ USERS_SIZE_MAX: Final = 32 * limits.KIB  # bytes of names in one reply: they fit
 HEALER_RIGHTS: Final = frozenset({
     messages.Join, messages.Quarantine, messages.EndJoin, messages.Read, messages.List, messages.Directories,
     messages.Claimed, messages.Lacking, messages.Fetch, messages.Verify, messages.Claims, messages.Replay,
-    messages.RaiseFloors, messages.Status, messages.Store,
+    messages.RaiseFloors, messages.Status, messages.Quota, messages.Store,
 })  # fmt: skip
 
 

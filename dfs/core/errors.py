@@ -230,6 +230,7 @@ class QuotaError(SpaceError):
     """The quota is used up."""
 
     code = "DFS-E602"
+    next_default = "Remove something (dfs rm), or ask for more (dfs user quota, on the nodes)."
 
 
 class ConflictError(DfsError):

@@ -391,6 +391,9 @@ class View(Protocol):
     def counts(self) -> tuple[int, int, int]:
         """How many shares are kept, are owed, and are claimed but corrupt; the other bad ones are rubbish."""
 
+    def usage(self) -> int:
+        """Bytes that count against the quota; dfs.core.charges says what takes how many."""
+
     def floor(self, directory: DirectoryId) -> Ballot:
         """Highest forgotten ballot of the directory, NO_BALLOT when none."""
 
@@ -450,9 +453,6 @@ class Transaction(View, Protocol):
 
     def collect(self, count_max: int) -> int:
         """Drop up to ``count_max`` shares of stripes without claim and pin; space goes after the commit."""
-
-    def usage(self) -> int:
-        """Bytes that count against the quota: all share bytes kept here."""
 
 
 class VaultStore(Protocol):

@@ -212,7 +212,8 @@ def transact(store: VaultStore, works: Sequence[Work]) -> tuple[list[object], in
 class VaultLife:
     """One vault on this node, as far as its life goes. Thread-safe as far as store and commit are.
 
-    ``lease_s``: how long what was uploaded is kept before anything claims it.
+    ``lease_s``: how long what was uploaded is kept before anything claims it. ``quota``: how many bytes the
+    vault may take here, None = no bound; asked anew for every request.
     """
 
     node_id: NodeId
@@ -221,6 +222,7 @@ class VaultLife:
     commit: Commit
     env: Env
     lease_s: float = field(factory=lambda: limits.PIN_LEASE_S)
+    quota: Callable[[], int | None] = lambda: None
     mark: int = 0
     collectable: bool = True
     state: VaultState = VaultState.NEW

@@ -508,10 +508,9 @@ class Status:
 
 @frozen
 class StatusReply:
-    """Sizes in bytes; ``read_only``: the reason, "" while writable.
-
-    ``owed_count``, ``corrupt_count``: shares that should be here and are not, or are bad. ``scrubbed_s``:
-    when the last scrub of all shares ended, seconds since 1970 by the node's clock; 0 = never.
+    """Sizes in bytes, ``used_size`` of shares. ``read_only``: the reason, "" while writable. ``owed_count``,
+    ``corrupt_count``: shares that should be here and are not, or are bad. ``scrubbed_s``: when the last scrub
+    of all shares ended, seconds since 1970 by the node's clock; 0 = never.
     """
 
     state: VaultState = _of(_state)
@@ -522,6 +521,19 @@ class StatusReply:
     owed_count: int = _of(_SIZE)
     corrupt_count: int = _of(_SIZE)
     scrubbed_s: int = _of(_SIZE)
+
+
+@frozen
+class Quota:
+    """How much may this vault take, and how much does it?"""
+
+
+@frozen
+class QuotaReply:
+    """``used_size``: bytes that count against the quota. ``quota``: in bytes; none: there is no bound."""
+
+    used_size: int = _of(_SIZE)
+    quota: tuple[int, ...] = _of(items(_SIZE, 1))
 
 
 @frozen
@@ -539,12 +551,12 @@ class ErrorReply:
 Request: TypeAlias = (
     Hello | Login | Create | Activate | Ping | Join | Quarantine | EndJoin | Vaults | Enter | Adopt
     | Read | List | Prepare | Claims | Accept | Confirm | Forget | Replay | RaiseFloors | Directories
-    | Claimed | Has | Store | Fetch | Verify | Lacking | Condemn | Status
+    | Claimed | Has | Store | Fetch | Verify | Lacking | Condemn | Status | Quota
 )
 Response: TypeAlias = (
     HelloReply | LoginReply | CreateReply | Empty | StateReply | VaultsReply | ReadReply | ListReply
     | PrepareReply | AcceptReply | ConfirmReply | DirectoriesReply | ClaimedReply | HasReply
-    | FetchReply | VerifyReply | LackingReply | StatusReply
+    | FetchReply | VerifyReply | LackingReply | StatusReply | QuotaReply
 )
 # fmt: on
 Message: TypeAlias = Request | Response | ErrorReply
@@ -579,6 +591,7 @@ MESSAGES: Final[Mapping[int, tuple[type[Request], type[Response]]]] = {
     36: (Lacking, LackingReply),
     37: (Condemn, Empty),
     48: (Status, StatusReply),
+    49: (Quota, QuotaReply),
 }
 CODES: Final[Mapping[type[Request], int]] = {request: code for code, (request, _) in MESSAGES.items()}
 SHAPES: Final[Mapping[type[Message], Shape]] = {

@@ -11,6 +11,7 @@ from attrs import define, evolve
 
 from dfs.core import bulk_rows, life, limits, messages, register, scrubbing
 from dfs.core.bulk_rows import AcceptItem, Promise, ReplayItem, RowState, ShareBody
+from dfs.core.charges import ROW_SIZE, Purpose
 from dfs.core.errors import (
     CorruptEntryError,
     CorruptShareError,
@@ -23,6 +24,7 @@ from dfs.core.errors import (
 from dfs.core.interface import ShareSlice, Transaction, View
 from dfs.core.life import Answer as Answer, Commit as Commit, VaultLife, Work as Work, transact as transact
 from dfs.core.messages import AcceptResult
+from dfs.core.quotas import has_room, require_room, value_growth, within
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,
@@ -139,7 +141,7 @@ class VaultNode(VaultLife):
             life.raise_ceiling(transaction, (item.ballot for item in request.items))
             return [self._promise(transaction, item) for item in request.items]
 
-        promises = self.commit.run(work)
+        promises = self.commit.run(within(work, self.quota(), Purpose.REMOVAL))
         return Answer(messages.PrepareReply(len(promises)), (bulk_rows.encode_promises(promises),))
 
     def _promise(self, transaction: Transaction, item: messages.PrepareItem) -> Promise:
@@ -149,6 +151,8 @@ class VaultNode(VaultLife):
         ballot = register.obstacle(state.row, transaction.floor(item.key.directory), item.ballot)
         if ballot:
             return Promise(granted=False, ballot=ballot, state=state)
+        if state.row is None and not has_room(transaction, self.quota(), ROW_SIZE, Purpose.NEW):
+            return Promise(granted=False, ballot=NO_BALLOT, state=state)
         row = register.promised(state.row, item.ballot)
         transaction.set_register(item.key, row)
         return Promise(granted=True, ballot=NO_BALLOT, state=RowState(row, floor=state.floor))
@@ -160,7 +164,11 @@ class VaultNode(VaultLife):
             raise DiskFullError("the node has no room for more claims")
         until_s = self._lease()
         part = (request.claim_set, request.part_index, claims)
-        self.commit.run(lambda transaction: transaction.stage_claims(*part, until_s))
+
+        def work(transaction: Transaction) -> None:
+            transaction.stage_claims(*part, until_s)
+
+        self.commit.run(within(work, self.quota(), Purpose.NEW))
         return Answer(messages.Empty())
 
     def accept(self, request: messages.Accept, bulk: memoryview) -> Answer:
@@ -176,7 +184,8 @@ class VaultNode(VaultLife):
             life.raise_ceiling(transaction, (item.ballot for item in accepts))
             return [self._accept(transaction, item) for item in accepts]
 
-        return Answer(messages.AcceptReply(tuple(self.commit.run(work))))
+        results = self.commit.run(within(work, self.quota(), Purpose.REMOVAL))
+        return Answer(messages.AcceptReply(tuple(results)))
 
     def _accept(self, transaction: Transaction, item: AcceptItem) -> AcceptResult:
         state = self._row_state(transaction, item.key)
@@ -194,6 +203,8 @@ class VaultNode(VaultLife):
         row = register.accepted(item.ballot, item.value, item.digest, item.claim_set, len(owner))
         if state.row is not None and state.row.accepted == item.ballot:  # again; it may be confirmed by now
             row = evolve(row, confirmed=state.row.confirmed, safe=state.row.safe)
+        if not self._fits(transaction, state.row, row, claims, absent):
+            return AcceptResult(messages.OVER_QUOTA)
         transaction.set_register(item.key, row)
         transaction.claim(item.key, item.ballot, claims)
         if absent:
@@ -224,6 +235,21 @@ class VaultNode(VaultLife):
             return True
         size_before = len(row.value) if row is not None else 0
         return len(item.value) <= size_before or self.store.free_size >= len(item.value) + len(item.claims)
+
+    def _fits(
+        self,
+        view: View,
+        before: RegisterRow | None,
+        after: RegisterRow,
+        claims: Sequence[Claim],
+        absent: Sequence[ShareKey],
+    ) -> bool:
+        quota = self.quota()
+        if quota is None:
+            return True
+        growth = value_growth(view, before, after, claims, absent)
+        purpose = Purpose.REMOVAL if register.is_tombstone(after) else Purpose.VALUE
+        return has_room(view, quota, growth, purpose)
 
     def _claims_of(self, view: View, claim_set: bytes, encoded: bytes) -> Sequence[Claim]:
         """Return the claims of a value, from the message or staged; none when parts are missing."""
@@ -297,14 +323,14 @@ class VaultNode(VaultLife):
             return [self._replay(transaction, item) for item in replays]
 
         self.collectable = True
-        return Answer(messages.AcceptReply(tuple(self.commit.run(work))))
+        results = self.commit.run(within(work, self.quota(), Purpose.REMOVAL))
+        return Answer(messages.AcceptReply(tuple(results)))
 
     def _replay(self, transaction: Transaction, item: ReplayItem) -> AcceptResult:
         state = self._row_state(transaction, item.key)
         row, floor = state.row, transaction.floor(item.key.directory)
-        if row is None and not state.corrupt and (item.ballot or item.promised) <= floor:
-            return AcceptResult(messages.REFUSED, floor)
-        objection = self._objection(row, item)
+        forgotten = row is None and not state.corrupt and (item.ballot or item.promised) <= floor
+        objection = AcceptResult(messages.REFUSED, floor) if forgotten else self._objection(row, item)
         if objection is not None:
             return objection
         claims = self._claims_of(transaction, item.claim_set, item.claims)
@@ -313,13 +339,15 @@ class VaultNode(VaultLife):
         own = self._own(claims)
         promised = life.ceiling(transaction) if state.corrupt else NO_BALLOT
         after = register.replayed(row, item, promised, len(own))
+        absent = transaction.missing(list(own)) if item.ballot and after.accepted == item.ballot else ()
+        if not self._fits(transaction, row, after, claims, absent):
+            return AcceptResult(messages.OVER_QUOTA)
         transaction.set_register(item.key, after)
         if not item.ballot:
             return AcceptResult(messages.ACCEPTED)
         if after.accepted != item.ballot:
             return AcceptResult(messages.REFUSED, after.accepted)
         transaction.claim(item.key, item.ballot, claims)
-        absent = transaction.missing(list(own))
         transaction.owe(item.key, item.ballot, absent)
         if after.safe:
             transaction.unclaim(item.key, item.ballot)
@@ -336,7 +364,7 @@ class VaultNode(VaultLife):
             for floor in request.floors:
                 transaction.set_floor(floor.directory, floor.ballot)
 
-        self.commit.run(work)
+        self.commit.run(within(work, self.quota(), Purpose.VALUE))
         return Answer(messages.Empty())
 
     def directories(self, request: messages.Directories, _bulk: memoryview) -> Answer:
@@ -374,6 +402,9 @@ class VaultNode(VaultLife):
         """Keep and pin shares; durable before the reply."""
         if sum(head.size for head in request.shares) != len(bulk):
             raise RemoteProtocolError("a STORE whose sizes do not fit its bulk")
+        quota = self.quota()
+        if quota is not None:
+            self.store.view(lambda view: require_room(view, quota, request.shares))
         staged = []
         offset = 0
         for head in request.shares:
@@ -386,7 +417,7 @@ class VaultNode(VaultLife):
             transaction.keep(staged)
             transaction.pin(keys, until_s)
 
-        self.commit.run(work)
+        self.commit.run(within(work, quota, Purpose.NEW))
         return Answer(messages.Empty())
 
     def fetch(self, request: messages.Fetch, _bulk: memoryview) -> Answer:
@@ -461,6 +492,12 @@ class VaultNode(VaultLife):
 
     # Housekeeping
 
+    def tell_quota(self, _request: messages.Quota, _bulk: memoryview) -> Answer:
+        """Say how much of the quota is used."""
+        quota = self.quota()
+        used_size = self.store.view(lambda view: view.usage())
+        return Answer(messages.QuotaReply(used_size, () if quota is None else (quota,)))
+
     def _lease(self) -> float:
         """Return when a pin made now ends."""
         self._held_until_s = self.env.monotonic_s() + self.lease_s
@@ -534,4 +571,5 @@ _ANSWERS: dict[type[messages.Request], Callable[..., Answer]] = {
     messages.Verify: VaultNode.verify,
     messages.Condemn: VaultNode.condemn,
     messages.Lacking: VaultNode.lacking,
+    messages.Quota: VaultNode.tell_quota,
 }

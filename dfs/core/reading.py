@@ -25,8 +25,9 @@ from dfs.core.effects import Answers, Operation, Reply, Send, ask, together
 from dfs.core.errors import DfsError, QuorumError, RemoteProtocolError
 from dfs.core.manifest import open_entry
 from dfs.core.records import frozen
+from dfs.core.refusals import too_few
 from dfs.core.register import Reading, Verdict, decide_read
-from dfs.core.transfer import Group, Vault, too_few
+from dfs.core.transfer import Group, Vault
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,

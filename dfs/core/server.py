@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from attrs import evolve
@@ -123,7 +124,8 @@ class Household:
                 store = options.store.vault(user, create=True)
                 queue = CommitQueue(store)
                 node = greeting.node_id, greeting.incarnation
-                vault = VaultNode(*node, store, queue, options.env, options.pin_lease_s)
+                quota = partial(options.accounts.quota, user)
+                vault = VaultNode(*node, store, queue, options.env, options.pin_lease_s, quota)
                 queue.start(vault.advance)
                 self._vaults[user] = vault, queue
             return self._vaults[user][0]

@@ -55,6 +55,7 @@ def open_node(
         KdfParameters(conf.kdf_memory, conf.kdf_passes, conf.kdf_lanes),
         required=users_required,
         allow_anonymous=conf.allow_anonymous,
+        quota=conf.quota,
     )
     env = RealEnv()
     store_plugin = registry.get("dfs_stores", conf.store).plugin

@@ -71,6 +71,7 @@ class Checked:
 class NodeStanding:
     """One node. ``reason``: why it is down, "" while it is up. ``state`` None: nobody knows.
 
+    ``used_size``: share bytes. ``charged_size``: bytes that count against the ``quota`` (None: no bound).
     ``scrubbed_s``: when its last scrub ended, seconds since 1970, 0 = never.
     """
 
@@ -88,6 +89,8 @@ class NodeStanding:
     owed_count: int = 0
     corrupt_count: int = 0
     scrubbed_s: int = 0
+    charged_size: int = 0
+    quota: int | None = None
 
 
 @frozen

@@ -12,7 +12,6 @@ from xxhash import xxh3_128_digest
 
 from dfs.core import bulk_rows, limits, messages, pipeline, register
 from dfs.core.effects import (
-    Answers,
     Done,
     Effects,
     Event,
@@ -25,7 +24,7 @@ from dfs.core.effects import (
     ask,
     work,
 )
-from dfs.core.errors import IncompleteError, IntegrityError, NodeError, QuorumError, RemoteProtocolError
+from dfs.core.errors import IncompleteError, IntegrityError, NodeError, RemoteProtocolError
 from dfs.core.interface import Buffer, Code
 from dfs.core.keys import VaultKeys
 from dfs.core.manifest import chunks_digest, decode_chunks
@@ -103,16 +102,15 @@ class Vault:
         return [f"{self.named([node])}: {getattr(error, 'what', error)}" for node, error in errors.items()]
 
     def reasons(self, errors: Mapping[NodeId, Exception]) -> str:
-        """Return why nodes did not answer, in one line."""
-        return "; ".join(self.clauses(errors))
-
-
-def too_few(vault: Vault, group: Group, answers: Answers, needed: int) -> QuorumError:
-    """Return the error of an operation that too few nodes answered."""
-    there = len(group.nodes) - len(answers.errors)
-    return QuorumError(
-        f"{there} of {len(group.nodes)} nodes answer, {needed} needed ({vault.reasons(answers.errors)})"
-    )
+        """Return why nodes did not answer, in one line; nodes with one reason together."""
+        nodes_by_reason: dict[str, list[NodeId]] = {}
+        for node, error in errors.items():
+            nodes_by_reason.setdefault(str(getattr(error, "what", error)), []).append(node)
+        places = {node.node_id: place for place, node in enumerate(self.roster.nodes)}
+        return "; ".join(
+            f"{self.named(sorted(nodes, key=lambda node: places.get(node, -1)))}: {reason}"
+            for reason, nodes in nodes_by_reason.items()
+        )
 
 
 # --- Upload -------------------------------------------------------------------------------------------------

@@ -89,6 +89,8 @@ def _record(each: Any) -> Mapping[str, object]:  # noqa: ANN401 - a NodeStanding
         "version": each.version,
         "incarnation": each.incarnation,
         "used": each.used_size,
+        "quota_used": each.charged_size,
+        "quota": each.quota,
         "free": each.free_size,
         "read_only": each.read_only,
         "shares": each.share_count,
@@ -109,6 +111,8 @@ def _line(context: CommandContext, each: Any) -> str:  # noqa: ANN401 - see abov
         f"{size_text(each.free_size)} free",
         _scrub_text(context, each.scrubbed_s),
     ]
+    if each.quota is not None:
+        parts.insert(3, f"quota {size_text(each.charged_size)} of {size_text(each.quota)}")
     if each.owed_count:
         parts.append(f"{each.owed_count} missing")
     if each.corrupt_count:

@@ -15,6 +15,7 @@ from attrs import define, evolve, field, frozen
 
 from dfs.core.api import (
     NO_BALLOT,
+    ROW_SIZE,
     Ballot,
     Buffer,
     Claim,
@@ -39,8 +40,11 @@ from dfs.core.api import (
     UnknownKeyError,
     VaultStore,
     View,
+    claim_charge,
     hookimpl,
     invariant,
+    register_charge,
+    share_charge,
 )
 
 DFS_API_VERSION: Final = 1
@@ -187,6 +191,25 @@ class TablesView:
         )
         corrupt_count = sum(1 for key in tables.corrupt if key.stripe in claimed)
         return len(tables.shares), len({key for _, _, key in tables.owed}), corrupt_count
+
+    def usage(self) -> int:
+        """Return what counts against the quota, counted anew."""
+        tables = self._tables
+        stripes = {key.stripe for key in tables.shares}
+        claims = [claim for held in tables.claims.values() for claim in held]
+        sizes = {claim.stripe: 0 for claim in claims}
+        for claim in claims:
+            sizes[claim.stripe] = max(sizes[claim.stripe], claim.share_size)
+        row_count = len(tables.staged_claims) + len(tables.floors) + len(tables.pins.keys() - stripes)
+        staged = (claim for _, part in tables.staged_claims.values() for claim in part)
+        return (
+            sum(share_charge(len(body.raw)) for body in tables.shares.values())
+            + sum(share_charge(sizes.get(key.stripe, 0)) for key in {key for _, _, key in tables.owed})
+            + sum(map(register_charge, tables.registers.values()))
+            + sum(map(claim_charge, claims))
+            + sum(claim_charge(claim) - ROW_SIZE + 1 + len(claim.stripe) for claim in staged)
+            + ROW_SIZE * row_count
+        )
 
     def floor(self, directory: DirectoryId) -> Ballot:
         """Return the highest forgotten ballot of the directory."""
@@ -344,10 +367,6 @@ class TablesTransaction(TablesView):
         for key in loose:
             self._drop(key)
         return len(loose)
-
-    def usage(self) -> int:
-        """Share bytes kept."""
-        return self._tables.used_size
 
 
 class MemoryVault:

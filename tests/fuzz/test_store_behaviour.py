@@ -146,6 +146,9 @@ class SameBehaviour(RuleBasedStateMachine):
     @invariant()
     def looks_the_same(self) -> None:
         assert self.memory.used_size == self.vault.used_size
+        charged = self.memory.view(lambda view: view.usage())
+        assert charged == self.vault.view(lambda view: view.usage())
+        assert charged == self.vault.transact(lambda transaction: transaction.usage())
         assert self.memory.shares(None, 100) == self.vault.shares(None, 100)
         assert self.memory.view(self.picture) == self.vault.view(self.picture)
         for key in self.memory.shares(None, 100):

@@ -153,9 +153,13 @@ class House:
         self.server.start()
         self.clients: list[Client] = []
 
-    def write_users(self, ines: LoginKeys, tom_role: str = "user") -> None:
+    def set_quota(self, size: int | None) -> None:
+        """Bound every user, from the next login or look at the file on."""
+        self.write_users(INES, settings="" if size is None else f" quota={size}B")
+
+    def write_users(self, ines: LoginKeys, tom_role: str = "user", settings: str = "") -> None:
         lines = [
-            f"{name} ed25519:{base64.b64encode(login.public_key).decode()} role={role}"
+            f"{name} ed25519:{base64.b64encode(login.public_key).decode()} role={role}{settings}"
             for name, login, role in (("ines", ines, "user"), ("tom", TOM, tom_role))
         ]
         self.users.write_text("\n".join(lines))

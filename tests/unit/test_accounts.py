@@ -226,3 +226,12 @@ def test_stop_refuses_who_waits_and_ends_the_thread(path: Path) -> None:
     accounts.start()
     accounts.stop()
     assert threading.active_count() == before
+
+
+def test_a_quota_is_the_users_own_or_that_of_all(path: Path) -> None:
+    path.write_text(
+        line("tom").strip() + " quota=5GiB\n" + line("ines") + line("eve").strip() + " quota=0B\n"
+    )
+    accounts = Accounts(str(path), "orchard", KDF, quota=7)
+    assert [accounts.quota(name) for name in ("tom", "ines", "eve", "nobody")] == [5 << 30, 7, 0, 7]
+    assert Accounts(str(path), "orchard", KDF).quota("ines") is None

@@ -50,3 +50,25 @@ def test_what_a_node_says_cannot_forge_lines(home: Any, monkeypatch: pytest.Monk
     lines = home.dfs("status")
     assert len(lines) == 6
     assert lines[2].endswith("READ-ONLY: broken\\nB down: all is lost")
+
+
+def test_a_quota_and_what_is_used_of_it_are_shown(home: Any) -> None:
+    home.write("f", os.urandom(100_000))
+    home.dfs("put", "f")
+    assert all("  quota " not in line for line in home.dfs("status"))
+    told = home.json("status")["data"]["nodes"]
+    assert all(node["quota"] is None and node["quota_used"] > node["used"] > 50_000 for node in told)
+    users = home.folder.parent / "users"
+    users.write_text(users.read_text().strip() + " quota=1MiB\n")
+    for node in home.nodes:
+        node.accounts.refresh()
+    assert all("KiB of 1.0 MiB" in line for line in home.dfs("status")[2:])
+    assert {node["quota"] for node in home.json("status")["data"]["nodes"]} == {1 << 20}
+    home.write("large", os.urandom(3_000_000))
+    home.dfs("put", "large", status=8)
+    line = home.err.splitlines()[-1]
+    assert "KiB of 1.0 MiB are used). Nothing was changed. Remove something (dfs rm), or ask" in line
+    assert "A test_" in line.partition(": no room in the quota")[0]
+    assert line.endswith("(DFS-E602)")
+    assert home.dfs("ls") == ["f"]
+    home.dfs("rm", "f")

@@ -66,6 +66,8 @@ SAMPLES: Sequence[Message] = (
     messages.FetchReply((messages.FetchResult(0, 4, SUM), messages.FetchResult(messages.ABSENT, 0, b""))),
     messages.Status(),
     messages.StatusReply(VaultState.ACTIVE, 1 << 50, 0, "", 7, 2, 1, 1_800_000_000),
+    messages.Quota(),
+    messages.QuotaReply(1 << 50, (50 << 30,)),
     messages.Join(b"roster"),
     messages.Quarantine(9),
     messages.EndJoin(DIGEST, 9),

@@ -22,6 +22,7 @@ from dfs.core.api import (
     UnknownKeyError,
     VaultStore,
     View,
+    share_charge,
 )
 from dfs.core.env import RealEnv, RealFiles
 from dfs.plugins import memory_store, volumes
@@ -321,7 +322,7 @@ def test_a_transaction_sees_its_own_changes_and_nobody_else_does(vault: VaultSto
         transaction.set_meta("state", b"new")
         assert transaction.missing([share_key(1)]) == []
         assert transaction.meta("state") == b"new"
-        assert transaction.usage() == 5
+        assert transaction.usage() == share_charge(5)
         assert vault.used_size == 0
         assert vault.view(lambda view: view.meta("state")) is None
         assert vault.view(lambda view: view.missing([share_key(1)])) == [share_key(1)]

@@ -7,9 +7,12 @@ from typing import Final
 import xxhash
 
 from dfs.core.api import (
+    Ballot,
     Claim,
     CorruptEntryError,
+    DirectoryId,
     Geometry,
+    NameId,
     RegisterKey,
     RegisterRow,
     StoreError,
@@ -18,6 +21,8 @@ from dfs.core.api import (
 
 CLAIM_HEAD: Final = struct.Struct(">IBBBB")  # share size, k, n, bytes of the code's name, rows of nodes
 NODE_INDEX: Final = struct.Struct(">H")
+
+RegisterColumns = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, int, int, bytes, int, int]
 
 
 def pack_claim(claim: Claim) -> bytes:
@@ -85,6 +90,45 @@ def register_digest(key: RegisterKey, row: RegisterRow) -> bytes:
         digest.update(struct.pack(">I", len(part)))
         digest.update(part)
     return digest.digest()
+
+
+def _bytes(column: object) -> bytes:
+    return column if isinstance(column, bytes) else str(column).encode()  # it was of another kind once
+
+
+def register_row(directory: DirectoryId, columns: RegisterColumns) -> tuple[RegisterKey, RegisterRow | None]:
+    """Return the row, or None in its place when it fails its digest."""
+    (
+        name,
+        promised,
+        accepted,
+        value,
+        digest,
+        claim_set,
+        confirmed,
+        safe,
+        claimed,
+        row_digest,
+        owed,
+        corrupt,
+    ) = columns
+    key = RegisterKey(directory, NameId(_bytes(name)))
+    row = RegisterRow(
+        Ballot(promised),
+        Ballot(accepted),
+        value,
+        digest,
+        claim_set,
+        confirmed,
+        bool(safe),
+        claimed,
+        owed,
+        corrupt,
+    )
+    try:
+        return key, row if register_digest(key, row) == row_digest else None
+    except (TypeError, struct.error):  # a column is of another kind now
+        return key, None
 
 
 def stamp(key: bytes, value: bytes) -> bytes:

@@ -7,8 +7,7 @@ pin is noted in `suspects`, so that `collect` never walks all shares.
 """
 
 import sqlite3
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from attrs import define, field, frozen
@@ -19,7 +18,6 @@ from dfs.core.api import (
     Claim,
     CorruptEntryError,
     DirectoryId,
-    NameId,
     RegisterKey,
     RegisterRow,
     ShareKey,
@@ -27,12 +25,15 @@ from dfs.core.api import (
     StoreError,
     StripeId,
     invariant,
+    share_charge,
 )
 
+from .charging import CLAIMS_BELOW, Charges, counted
 from .packing import (
     pack_claim,
     pack_claims,
     register_digest,
+    register_row,
     stamp,
     unpack_claim,
     unpack_claims,
@@ -77,6 +78,9 @@ SELECT share_index FROM corrupt WHERE stripe = :stripe ORDER BY 1"""
 COUNTS: Final = """
 SELECT (SELECT COUNT(*) FROM shares), (SELECT COUNT(*) FROM (SELECT DISTINCT stripe, share_index FROM owed)),
     (SELECT COUNT(*) FROM corrupt WHERE stripe IN (SELECT stripe FROM claims))"""
+PIN: Final = "INSERT INTO pins VALUES (:stripe, :until_s) ON CONFLICT (stripe) DO NOTHING"
+PIN_LONGER: Final = "UPDATE pins SET until_s = :until_s WHERE stripe = :stripe AND until_s < :until_s"
+OWN_STAMPED: Final = "SELECT name, value FROM own WHERE name IN ('used_size', 'charged_size', 'vault_id')"
 SUSPECT: Final = """
 INSERT OR IGNORE INTO suspects SELECT :stripe
 WHERE NOT EXISTS (SELECT 1 FROM pins WHERE stripe = :stripe)
@@ -84,8 +88,6 @@ WHERE NOT EXISTS (SELECT 1 FROM pins WHERE stripe = :stripe)
 CLEAR_SUSPECTS: Final = """
 DELETE FROM suspects WHERE EXISTS (SELECT 1 FROM pins AS p WHERE p.stripe = suspects.stripe)
     OR EXISTS (SELECT 1 FROM claims AS c WHERE c.stripe = suspects.stripe)"""
-
-RegisterColumns = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, int, int, bytes, int, int]
 
 
 @frozen
@@ -132,45 +134,6 @@ class VolumeRows:
     generation: int
 
 
-def _bytes(column: object) -> bytes:
-    return column if isinstance(column, bytes) else str(column).encode()  # it was of another kind once
-
-
-def _register_row(directory: DirectoryId, columns: RegisterColumns) -> tuple[RegisterKey, RegisterRow | None]:
-    """Return the row, or None in its place when it fails its digest."""
-    (
-        name,
-        promised,
-        accepted,
-        value,
-        digest,
-        claim_set,
-        confirmed,
-        safe,
-        claimed,
-        row_digest,
-        owed,
-        corrupt,
-    ) = columns
-    key = RegisterKey(directory, NameId(_bytes(name)))
-    row = RegisterRow(
-        Ballot(promised),
-        Ballot(accepted),
-        value,
-        digest,
-        claim_set,
-        confirmed,
-        bool(safe),
-        claimed,
-        owed,
-        corrupt,
-    )
-    try:
-        return key, row if register_digest(key, row) == row_digest else None
-    except (TypeError, struct.error):  # a column is of another kind now
-        return key, None
-
-
 class Rows:
     """The readings of `View`, and what else the vault asks of its rows."""
 
@@ -182,7 +145,7 @@ class Rows:
         found = self._connection.execute(REGISTER, (key.directory, key.name)).fetchone()
         if found is None:
             return None
-        row = _register_row(key.directory, found)[1]
+        row = register_row(key.directory, found)[1]
         if row is None:
             raise CorruptEntryError(
                 f"the stored entry {key.directory.hex()}/{key.name.hex()} fails its digest"
@@ -194,7 +157,7 @@ class Rows:
     ) -> Sequence[tuple[RegisterKey, RegisterRow | None]]:
         """Return rows of a directory with name id > ``after``; None where a row is corrupt."""
         found = self._connection.execute(REGISTERS, (directory, after, count_max))
-        return [_register_row(directory, columns) for columns in found]
+        return [register_row(directory, columns) for columns in found]
 
     def missing(self, keys: Sequence[ShareKey]) -> Sequence[ShareKey]:
         """Return those of which no good row is here."""
@@ -261,6 +224,13 @@ class Rows:
         found = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return unstamp(name.encode(), found[0]) if found else None
 
+    def usage(self) -> int:
+        """Return what counts against the quota."""
+        stamped = self.own("charged_size")
+        if stamped is None:  # an earlier version made the vault
+            return counted(self._connection)
+        return int.from_bytes(unstamp(b"charged_size", stamped), "big")
+
     def share(self, key: ShareKey) -> ShareRow | None:
         """Return the row of a share."""
         found = self._connection.execute(
@@ -317,7 +287,7 @@ class Rows:
                 unstamp(str(name).encode(), stamped)
             for directory, stamped in execute("SELECT directory, ballot FROM floors"):
                 unstamp(directory, stamped)
-            for name, value in execute("SELECT name, value FROM own WHERE name IN ('used_size', 'vault_id')"):
+            for name, value in execute(OWN_STAMPED):
                 unstamp(str(name).encode(), value)
         except StoreError as damage:
             return damage.what
@@ -344,9 +314,10 @@ class Rows:
 class RowsTransaction(Rows):
     """The changes of `Transaction`; ``kept`` and ``dropped`` tell the volumes what a commit means."""
 
-    def __init__(self, connection: sqlite3.Connection, used_size: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, used_size: int, charged_size: int) -> None:
         super().__init__(connection)
         self.used_size = used_size
+        self.charges: Final = Charges(connection, charged_size)
         self.kept: list[StagedShare] = []
         self.dropped: list[Place] = []
         self.written_size = 0
@@ -355,6 +326,7 @@ class RowsTransaction(Rows):
 
     def set_register(self, key: RegisterKey, row: RegisterRow | None) -> None:
         """Replace or remove a row."""
+        self.charges.replace_register(key, row)
         if row is None:
             self._connection.execute(
                 "DELETE FROM registers WHERE directory = ? AND name = ?", (key.directory, key.name)
@@ -395,7 +367,11 @@ class RowsTransaction(Rows):
     def _keep(self, share: StagedShare) -> None:
         named = (share.key.stripe, share.key.index)
         execute = self._connection.execute
-        execute("DELETE FROM owed WHERE stripe = ? AND share_index = ?", named)
+        owed = self.charges.debts(named[:1])
+        if owed:
+            execute("DELETE FROM owed WHERE stripe = ? AND share_index = ?", named)
+            self.charges.size -= owed - self.charges.debts(named[:1])
+        bare = self.charges.is_bare(share.key.stripe)
         place = share.place
         where = (None, None, None) if place is None else (place.volume, place.generation, place.offset)
         columns = (*named, share.size, share.checksum, *where, share.body)
@@ -407,6 +383,8 @@ class RowsTransaction(Rows):
         # A row once committed for these bytes may have been collected, and the bytes with it.
         invariant(not share.spent, "a staged share is kept a second time")
         self.used_size += share.size
+        self.charges.size += share_charge(share.size)
+        self.charges.rows(-bare)
         self.written_size += len(share.body or b"")
         self.kept.append(share)
         self._loose.add(share.key.stripe)
@@ -420,6 +398,7 @@ class RowsTransaction(Rows):
         self._connection.execute("DELETE FROM shares WHERE stripe = ? AND share_index = ?", named)
         self._connection.execute("DELETE FROM corrupt WHERE stripe = ? AND share_index = ?", named)
         self.used_size -= row.size
+        self.charges.size -= share_charge(row.size)
         if row.place is not None:
             self.dropped.append(row.place)
 
@@ -429,37 +408,53 @@ class RowsTransaction(Rows):
         gone = self._connection.execute(
             "SELECT stripe FROM claims WHERE directory = ? AND name = ? AND ballot = ?", named
         )
-        self._loose.update(stripe for (stripe,) in gone)
+        loose = {stripe for (stripe,) in gone}
+        self._loose.update(loose)
+        stripes = loose.union(claim.stripe for claim in claims)
+        self.charges.size -= self.charges.claims(register, ballot) + self.charges.debts(stripes)
         self._connection.execute("DELETE FROM claims WHERE directory = ? AND name = ? AND ballot = ?", named)
         rows = [(*named, position, claim.stripe, pack_claim(claim)) for position, claim in enumerate(claims)]
         self._connection.executemany("INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?)", rows)
+        self.charges.rows(len(rows))
+        self.charges.size += sum(len(row[-1]) for row in rows) + self.charges.debts(stripes)
 
     def unclaim(self, register: RegisterKey, below: Ballot) -> None:
         """Drop the claims and debts of ballots < ``below``."""
         named = (register.directory, register.name, below)
-        gone = self._connection.execute(
-            "SELECT stripe FROM claims WHERE directory = ? AND name = ? AND ballot < ?", named
-        )
-        self._loose.update(stripe for (stripe,) in gone)
-        self._connection.execute("DELETE FROM claims WHERE directory = ? AND name = ? AND ballot < ?", named)
-        self._connection.execute("DELETE FROM owed WHERE directory = ? AND name = ? AND ballot < ?", named)
+        execute = self._connection.execute
+        gone = execute("SELECT stripe FROM claims WHERE directory = ? AND name = ? AND ballot < ?", named)
+        loose = {stripe for (stripe,) in gone}
+        self._loose.update(loose)
+        owed = execute("SELECT stripe FROM owed WHERE directory = ? AND name = ? AND ballot < ?", named)
+        stripes = loose.union(stripe for (stripe,) in owed)
+        self.charges.size -= self.charges.claims(register, below, CLAIMS_BELOW) + self.charges.debts(stripes)
+        execute("DELETE FROM claims WHERE directory = ? AND name = ? AND ballot < ?", named)
+        execute("DELETE FROM owed WHERE directory = ? AND name = ? AND ballot < ?", named)
+        self.charges.size += self.charges.debts(stripes)
 
     def stage_claims(
         self, claim_set: bytes, part_index: int, claims: Sequence[Claim], until_s: float
     ) -> None:
         """Keep one CLAIMS part, pinning the stripes it names."""
+        part = (claim_set, part_index)
+        packed = pack_claims(claims)
+        self.charges.size -= self.charges.part(*part)
+        self.charges.rows(1)
+        self.charges.size += len(packed)
         self._connection.execute(
-            "INSERT OR REPLACE INTO staged_claims VALUES (?, ?, ?, ?)",
-            (claim_set, part_index, until_s, pack_claims(claims)),
+            "INSERT OR REPLACE INTO staged_claims VALUES (?, ?, ?, ?)", (*part, until_s, packed)
         )
         self._pin((claim.stripe for claim in claims), until_s)
 
     def owe(self, register: RegisterKey, ballot: Ballot, keys: Sequence[ShareKey]) -> None:
         """Record shares this node should hold and lacks."""
+        stripes = {key.stripe for key in keys}
+        self.charges.size -= self.charges.debts(stripes)
         self._connection.executemany(
             "INSERT OR IGNORE INTO owed VALUES (?, ?, ?, ?, ?)",
             [(register.directory, register.name, ballot, key.stripe, key.index) for key in keys],
         )
+        self.charges.size += self.charges.debts(stripes)
 
     def mark_corrupt(self, key: ShareKey) -> None:
         """Remember that a share's bytes are bad, unless they were replaced in this transaction."""
@@ -481,6 +476,8 @@ class RowsTransaction(Rows):
 
     def set_floor(self, directory: DirectoryId, ballot: Ballot) -> None:
         """Raise the floor; a lower ballot changes nothing."""
+        known = self._connection.execute("SELECT 1 FROM floors WHERE directory = ?", (directory,)).fetchone()
+        self.charges.rows(known is None)
         self._connection.execute(
             """INSERT INTO floors VALUES (?, ?) ON CONFLICT (directory) DO UPDATE SET ballot = excluded.ballot
                WHERE excluded.ballot > ballot""",
@@ -500,17 +497,19 @@ class RowsTransaction(Rows):
         """Keep shares from collection until ``until_s``; what is held is the stripe."""
         self._pin((key.stripe for key in keys), until_s)
 
-    def _pin(self, stripes: Iterator[StripeId], until_s: float) -> None:
-        self._connection.executemany(
-            """INSERT INTO pins VALUES (?, ?) ON CONFLICT (stripe) DO UPDATE SET until_s = excluded.until_s
-               WHERE excluded.until_s > until_s""",
-            ((stripe, until_s) for stripe in stripes),
-        )
+    def _pin(self, stripes: Iterable[StripeId], until_s: float) -> None:
+        for stripe in stripes:
+            named = {"stripe": stripe, "until_s": until_s}
+            if self._connection.execute(PIN, named).rowcount:
+                self.charges.rows(self.charges.is_bare(stripe))
+            else:
+                self._connection.execute(PIN_LONGER, named)
 
     def unpin(self, now_s: float) -> int:
         """Drop pins and staged claims that ended; returns how many."""
         ended = self._connection.execute("SELECT stripe FROM pins WHERE until_s <= ?", (now_s,))
         self._loose.update(stripe for (stripe,) in ended)
+        self.charges.size -= self.charges.ended(now_s)
         pins = self._connection.execute("DELETE FROM pins WHERE until_s <= ?", (now_s,))
         parts = self._connection.execute("DELETE FROM staged_claims WHERE until_s <= ?", (now_s,))
         return pins.rowcount + parts.rowcount
@@ -544,15 +543,23 @@ class RowsTransaction(Rows):
         self._loose.clear()
 
     def usage(self) -> int:
-        """Share bytes kept."""
-        return self.used_size
+        """Return what counts against the quota, with all changes so far."""
+        return self.charges.size
 
     def set_used_size(self) -> None:
         """Keep how many bytes all shares have together."""
         self.set_own("used_size", stamp(b"used_size", self.used_size.to_bytes(8, "big")))
+
+    def set_charged_size(self) -> None:
+        """Keep what counts against the quota."""
+        # Below zero only after a row was damaged: what it took is not known any more.
+        size = max(0, self.charges.size)
+        self.set_own("charged_size", stamp(b"charged_size", size.to_bytes(8, "big")))
 
     def finish(self) -> None:
         """Write what belongs to the transaction as a whole; the last step before its commit."""
         self._note_suspects()
         if self.used_size != self._used_size_before:
             self.set_used_size()
+        if self.charges.size != self.charges.size_before:
+            self.set_charged_size()

@@ -96,6 +96,7 @@ class VolumesVault:
         try:
             vault_id = self._prepare()
             self._used_size = int.from_bytes(self._own("used_size"), "big")
+            self._charged_size = self._charged()
             self._volumes: Final = Volumes(
                 f"{folder}/{VOLUMES_NAME}", options.files, vault_id, volume_size, self._fail
             )
@@ -119,11 +120,12 @@ class VolumesVault:
         if not check_schema(self._writer):
             self._writer.execute("BEGIN IMMEDIATE")
             create_schema(self._writer)
-            transaction = RowsTransaction(self._writer, 0)
+            transaction = RowsTransaction(self._writer, 0, 0)
             transaction.set_own("user", self._user)
             vault_id = self._options.env.random_bytes(VAULT_ID_SIZE)
             transaction.set_own("vault_id", stamp(b"vault_id", vault_id))
             transaction.set_used_size()
+            transaction.set_charged_size()
             transaction.set_own("clean", 1)
             self._writer.execute("COMMIT")
             self._files.sync_folder(self._folder)
@@ -135,6 +137,12 @@ class VolumesVault:
     def _own(self, name: str) -> bytes:
         try:
             return unstamp(name.encode(), Rows(self._writer).own(name))
+        except StoreError as damage:
+            raise self._damaged(damage.what) from None
+
+    def _charged(self) -> int:
+        try:
+            return Rows(self._writer).usage()
         except StoreError as damage:
             raise self._damaged(damage.what) from None
 
@@ -156,6 +164,7 @@ class VolumesVault:
 
         def work(transaction: RowsTransaction) -> None:
             transaction.set_own("clean", 0)
+            transaction.set_charged_size()
             for damage in damages:
                 transaction.mark_volume_corrupt(damage.volume, damage.generation, damage.end)
 
@@ -238,7 +247,7 @@ class VolumesVault:
         with self._write_lock:
             self._check_writable()
             changes_before = self._writer.total_changes
-            transaction = RowsTransaction(self._writer, self._used_size)
+            transaction = RowsTransaction(self._writer, self._used_size, self._charged_size)
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 try:
@@ -251,7 +260,7 @@ class VolumesVault:
                     raise
             except DATABASE_ERRORS as problem:
                 raise self._fault(problem) from problem
-            self._used_size = transaction.used_size
+            self._used_size, self._charged_size = transaction.used_size, transaction.usage()
             self._volumes.committed(transaction.kept, transaction.dropped)
             self._log_size += (
                 self._writer.total_changes - changes_before
