@@ -13,10 +13,12 @@ from dfs.plugins import BUILTIN
 
 if TYPE_CHECKING:
     from dfs.cluster import Cluster
+    from dfs.core.classic import UserRecord
     from dfs.core.credentials import LoginSecret
     from dfs.core.interface import Env, NodeCertificate
     from dfs.core.registry import PluginStatus, Registry
     from dfs.core.settings import ClientConf, NodeConf
+    from dfs.core.users_file import UsersFile
 
 # Flags that are keys of the client conf, by the name of the field.
 CONF_FLAGS: Final = {
@@ -280,13 +282,40 @@ class Context:
         cluster, colon, rest = path.partition(":")
         return canonical(rest if colon and cluster in {DEFAULT_CLUSTER, self.conf().cluster} else path)
 
-    def login_key(self, user: str) -> bytes:
-        """Return the public login key of a new user: a password of the conf, or asked for twice."""
+    # Users of a node
+
+    def _node_conf(self) -> "NodeConf | None":
+        """Return the node's conf, if --conf names one or this machine has one. Raises: ConfigError."""
+        from dfs.core.conf import apply_environment, parse_client, parse_node
+        from dfs.core.places import NODE_CONF, read_conf
+
+        named = self.flags.get("conf")
+        if named is None:
+            found = os.path.isfile(NODE_CONF)
+            return (
+                apply_environment(parse_node(read_conf(NODE_CONF), NODE_CONF), os.environ) if found else None
+            )
+        path = str(named)
+        raw = read_conf(path)
+        try:
+            parse_client(raw, path)
+        except ConfigError:
+            return apply_environment(parse_node(raw, path), os.environ)
+        return None
+
+    def _login_conf(self) -> "ClientConf":
+        """Return where passwords come from, with the realm and key derivation of the node."""
         from attrs import evolve
 
-        from dfs.core.credentials import LoginSecret, ask_new_password
+        from dfs.core.conf import apply_environment
+        from dfs.core.settings import ClientConf
 
-        return LoginSecret(evolve(self._conf_if_any(), user=user), user, ask_new_password)().public_key
+        node = self._node_conf()
+        if node is None:
+            return self._conf_if_any()
+        conf = apply_environment(ClientConf(), os.environ) if "conf" in self.flags else self._conf_if_any()
+        terms = {name: getattr(node, name) for name in ("realm", "kdf_memory", "kdf_passes", "kdf_lanes")}
+        return evolve(conf, **terms)
 
     def _conf_if_any(self) -> "ClientConf":
         from dfs.core.settings import ClientConf
@@ -296,36 +325,79 @@ class Context:
         except NoConfError:
             return ClientConf()
 
-    def user_names(self, content: bytes, file: str) -> Sequence[str]:
-        """Who is named by the content of a users file."""
-        from dfs.core.conf import parse_users
+    def users_path(self, named: str | None) -> str:
+        """Return where the users file of a node is."""
+        if named is not None:
+            return named
+        node = self._node_conf()
+        own = f"{node.dir}/.node/users" if node is not None and node.dir else ""
+        places = [node.users] if node is not None and node.users else ["dfs.conf", *filter(None, [own])]
+        found = next((place for place in places if os.path.isfile(place)), own or None)
+        if found is None:
+            raise ConfigError(f"there is no ./{places[0]}", next_step="Name the users file: --users FILE.")
+        return found
 
-        return [record.name for record in parse_users(content, file).entries]
+    def users_file(self, path: str) -> "UsersFile":
+        """Return the users file of a node, empty if it is not there."""
+        from dfs.core.users_file import UsersFile
 
-    def user_lines(self, name: str, public_key: bytes) -> str:
-        """A user as a users file says it."""
-        from dfs.core.classic import UserRecord, user_lines
+        try:
+            with open(path, "rb") as file:
+                return UsersFile.parse(file.read(), path)
+        except FileNotFoundError:
+            return UsersFile.parse(b"", path)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}", file=path) from None
 
-        return user_lines(UserRecord(name, public_key=public_key))
-
-    def keyed_users(self, content: bytes, file: str) -> str:
-        """The content of a users file with a key in the place of every password."""
+    def user_record(self, name: str, key: str | None, quota: int | None, role: str) -> "UserRecord":
+        """Return a user with a key: given, or of a password of the conf, or of one asked for twice."""
         from attrs import evolve
 
-        from dfs.core.classic import user_lines
-        from dfs.core.conf import parse_users
+        from dfs.core.credentials import LoginSecret, ask_new_password
+        from dfs.core.users_file import parse_key, record_of
+
+        if key is not None:
+            return record_of(name, parse_key(key), quota, role)
+        conf = evolve(self._login_conf(), user=name)
+        return record_of(name, LoginSecret(conf, name, ask_new_password)().public_key, quota, role)
+
+    def user_summary(self, record: "UserRecord") -> Mapping[str, object]:
+        """Return what programs are told of a user."""
+        from dfs.core.users_file import fingerprint, key_line
+
+        key = record.public_key
+        return {
+            "name": record.name,
+            "public_key": key_line(record) or None,
+            "fingerprint": fingerprint(key) if key is not None else None,
+            "quota": record.quota,
+            "roles": [record.role],
+        }
+
+    def derived_keys(self, file: "UsersFile") -> dict[str, bytes]:
+        """Return the login keys of all passwords in a users file."""
         from dfs.core.keys import KdfParameters, login_keys, password_secret
 
-        conf = self._conf_if_any()
+        conf = self._login_conf()
         kdf = KdfParameters(conf.kdf_memory, conf.kdf_passes, conf.kdf_lanes)
-        lines = []
-        for record in parse_users(content, file).entries:
-            key = record.public_key
-            if record.password is not None:
-                secret = password_secret(record.password.encode(), conf.realm, record.name, kdf)
-                key = login_keys(secret).public_key
-            lines.append(user_lines(evolve(record, password=None, public_key=key)))
-        return "".join(lines)
+        return {
+            record.name: login_keys(
+                password_secret(record.password.encode(), conf.realm, record.name, kdf)
+            ).public_key
+            for record in file.records
+            if record.password is not None
+        }
+
+    def login_terms(self) -> str:
+        """Return what clients must agree on with the node."""
+        from dfs.core.units import size_text
+
+        conf = self._login_conf()
+        memory = size_text(conf.kdf_memory).replace(".0", "")
+        return (
+            f'realm = "{conf.realm}", and under [kdf] memory = "{memory}", passes = {conf.kdf_passes},'
+            f" lanes = {conf.kdf_lanes}"
+        )
 
     def certificates(self) -> "Sequence[NodeCertificate]":
         """What each node shows, and what is known of it."""

@@ -15,6 +15,7 @@ from dfs.core.classic import SERVE_USAGE, serve_form
 from dfs.core.conf import apply_environment, apply_flags, parse_node
 from dfs.core.errors import ConfigError
 from dfs.core.paths import printable
+from dfs.core.places import NODE_CONF
 from dfs.core.serving import OpenedNode, open_node
 from dfs.core.settings import NodeConf
 from dfs.core.units import split_address
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from dfs.core.registry import Registry
     from dfs.tending import Tender
 
-SYSTEM_CONF: Final = "/etc/dfs/node.toml"
+SYSTEM_CONF: Final = NODE_CONF
 GRACE_S: Final = 0.2  # for requests under way when the node is told to stop
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

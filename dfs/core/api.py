@@ -137,7 +137,9 @@ from dfs.core.types import (
 from dfs.core.units import (
     count_text as count_text,
     duration_text as duration_text,
+    exact_size as exact_size,
     listing as listing,
+    parse_size as parse_size,
     size_text as size_text,
     split_address as split_address,
 )

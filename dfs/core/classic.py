@@ -15,7 +15,7 @@ from attrs import field
 from dfs.core import limits
 from dfs.core.errors import ConfigError, UnknownKeyError
 from dfs.core.records import frozen
-from dfs.core.units import PORT_MAX, join_address, no_address, parse_size, split_address
+from dfs.core.units import PORT_MAX, exact_size, join_address, no_address, parse_size, split_address
 
 BLANKS: Final = " \t"
 FAULT_COUNT_MAX: Final = 100  # reported of one file; the rest is counted
@@ -90,10 +90,11 @@ class UserRecord:
 
 @frozen
 class Users:
-    """A users file, in the order of its lines."""
+    """A users file, in the order of its lines. ``lines``: which of them make each entry, 1-based."""
 
     entries: tuple[UserRecord, ...] = ()
     warnings: tuple[str, ...] = ()
+    lines: tuple[tuple[int, ...], ...] = ()
 
 
 @frozen
@@ -187,6 +188,7 @@ class _Logins:
         self.faults: Final = faults
         self.rows: Final[list[tuple[str, str | None, int]]] = []
         self.names: Final[set[str]] = set()
+        self.password_lines: Final[dict[str, int]] = {}  # of passwords on lines of their own
 
     def read(self, line: int, text: str) -> bool:
         """Take a line of the forms both grammars share; False if it is none of them."""
@@ -217,6 +219,7 @@ class _Logins:
         name, known, user_line = self.rows[-1]
         if known is None:
             self.rows[-1] = (name, password, user_line)
+            self.password_lines[name] = line
         else:
             self.faults.add(line, f"password without user: {shown(name)} has one already")
 
@@ -355,21 +358,38 @@ def read_users(raw: bytes, file: str) -> Users:
             continue
         else:
             _read_entry(line, text, logins)
-    entries = [_record(faults, *row) for row in logins.finish()]
+    rows = logins.finish()
+    entries = [_record(faults, *row) for row in rows]
     faults.finish()
+    further = logins.password_lines
+    lines = tuple((line, *([further[name]] if name in further else [])) for name, _, line in rows)
     clear_count = sum(entry.password is not None for entry in entries)
     if clear_count:
         passwords = "password" if clear_count == 1 else "passwords"
         remedy = f"dfs user convert --users {file}"
         warnings.append(f"{file}: {clear_count} {passwords} in clear text; to convert: {remedy}")
-    return Users(tuple(entries), tuple(warnings))
+    return Users(tuple(entries), tuple(warnings), lines)
+
+
+def key_text(public_key: bytes) -> str:
+    """Return a login key as a users file says it."""
+    return PUBLIC_KEY_PREFIX + binascii.b2a_base64(public_key, newline=False).decode()
+
+
+def read_key(text: str) -> bytes | None:
+    """Return the login key that `key_text` wrote, None if it is none."""
+    try:
+        public_key = binascii.a2b_base64(text.removeprefix(PUBLIC_KEY_PREFIX), strict_mode=True)
+    except ValueError:
+        return None
+    return public_key if text.startswith(PUBLIC_KEY_PREFIX) and len(public_key) == PUBLIC_KEY_SIZE else None
 
 
 def user_lines(user: UserRecord) -> str:
     """Return a user with a key as a users file says it; `read_users` gives the same user back."""
-    value = PUBLIC_KEY_PREFIX + binascii.b2a_base64(user.public_key or b"", newline=False).decode()
+    value = key_text(user.public_key or b"")
     if user.quota is not None:
-        value += f" quota={user.quota}B"
+        value += f" quota={exact_size(user.quota)}"
     if user.role != "user":
         value += f" role={user.role}"
     if " " in user.name or "\t" in user.name or user.name.lower() in {word.lower() for word in WORDS}:
@@ -392,12 +412,9 @@ def _read_entry(line: int, text: str, logins: _Logins) -> None:
 def _record(faults: Faults, name: str, value: str, line: int) -> UserRecord:
     if not value.startswith(PUBLIC_KEY_PREFIX):
         return UserRecord(name, password=value)
-    encoded, *settings = re.split(r"[ \t]+", value.removeprefix(PUBLIC_KEY_PREFIX))
-    try:
-        public_key = binascii.a2b_base64(encoded, strict_mode=True)
-    except ValueError:
-        public_key = b""
-    if len(public_key) != PUBLIC_KEY_SIZE:
+    encoded, *settings = re.split(r"[ \t]+", value)
+    public_key = read_key(encoded)
+    if public_key is None:
         faults.add(line, "bad ed25519 key: expected 32 bytes in base64")
     quota: int | None = None
     role: Literal["user", "healer"] = "user"

@@ -562,20 +562,27 @@ class CommandContext(Protocol):
     def plugins(self) -> Sequence[Any]:
         """Every plugin and every failure to load one (dfs.core.registry.PluginStatus)."""
 
-    def login_key(self, user: str) -> bytes:
-        """The public login key (Ed25519) of a user, from the conf's password or key file; else it asks.
+    def users_path(self, named: str | None) -> str:
+        """Where a node's users file is: ``named``, that of its conf, or ./dfs.conf. Raises: ConfigError."""
+
+    def users_file(self, path: str) -> Any:  # noqa: ANN401 - dfs.core.users_file.UsersFile, above this file
+        """The users file of a node, empty if it is not there. Raises: ConfigError: all its faults."""
+
+    def user_record(self, name: str, key: str | None, quota: int | None, role: str) -> Any:  # noqa: ANN401
+        """A user with this login key, as text; without one it follows from the password or key file of the
+        conf, or is asked for.
 
         Raises: NoPasswordError, SecretFileError, ConfigError.
         """
 
-    def user_names(self, content: bytes, file: str) -> Sequence[str]:
-        """Who is named by the content of a node's users file. Raises: ConfigError: all its faults."""
+    def user_summary(self, record: Any) -> Mapping[str, object]:  # noqa: ANN401 - a classic.UserRecord
+        """What programs are told of a user: name, public_key, fingerprint, quota and roles."""
 
-    def user_lines(self, name: str, public_key: bytes) -> str:
-        """A user as a users file says it."""
+    def derived_keys(self, file: Any) -> Mapping[str, bytes]:  # noqa: ANN401 - a UsersFile
+        """The login keys of all passwords in a users file, by user; slow on purpose."""
 
-    def keyed_users(self, content: bytes, file: str) -> str:
-        """The content of a users file with a key in the place of every password; slow on purpose."""
+    def login_terms(self) -> str:
+        """What clients must agree on with the node, as their confs say it: realm and key derivation."""
 
     def certificates(self) -> Sequence[NodeCertificate]:
         """Of all nodes of the conf; connects to each, but logs in nowhere."""

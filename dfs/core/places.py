@@ -5,10 +5,13 @@ early.
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from dfs.core.conf import apply_environment, parse_client
 from dfs.core.errors import ConfigError, NoConfError
 from dfs.core.settings import ClientConf
+
+NODE_CONF: Final = "/etc/dfs/node.toml"
 
 
 def state_folder(environ: Mapping[str, str] = os.environ) -> Path:

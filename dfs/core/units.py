@@ -127,6 +127,12 @@ def size_text(size: int) -> str:
     return f"{value:.1f} {SHOWN_SIZES[-1]}"
 
 
+def exact_size(size: int) -> str:
+    """Return a size as confs say it, to the byte: ``50GiB``, ``1500B``."""
+    whole = [unit for unit, factor in SIZES.items() if size % factor == 0] if size else ["B"]
+    return f"{size // SIZES[whole[-1]]}{whole[-1]}"
+
+
 def short_size(size: int) -> str:
     """Return a size with about three figures: ``8.8 KiB``, ``234 MiB``."""
     number, _, unit = size_text(size).partition(" ")

@@ -5,6 +5,7 @@ import pytest
 from dfs.core.errors import ConfigError
 from dfs.core.units import (
     duration_text,
+    exact_size,
     join_address,
     listing,
     parse_duration,
@@ -170,3 +171,12 @@ def test_lists_read_like_lists() -> None:
         "a and b",
         "a, b and c",
     ]
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0B"), (1, "1B"), (1500, "1500B"), (1 << 30, "1GiB"), (3 << 29, "1536MiB"), (50 << 30, "50GiB")],
+)
+def test_exact_sizes_are_read_back_to_the_byte(size: int, shown: str) -> None:
+    assert exact_size(size) == shown
+    assert parse_size(shown) == size
