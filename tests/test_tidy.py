@@ -50,6 +50,10 @@ BROAD_EXCEPTS = {
 }
 BROAD = {"Exception", "BaseException"}
 
+# What only who knows a key can say or make: comparing it must not tell by its time how much of it was right.
+SECRET_MAKERS = {"confirm_tag", "chunk_id", "key_file_secret", "password_secret", "sign_login"}
+SECRETS = {"kek", "master", "secret", "seed", "signature"}
+
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
@@ -113,6 +117,26 @@ def is_broad(handler: ast.ExceptHandler) -> bool:
     broad = any(kind is None or (isinstance(kind, ast.Name) and kind.id in BROAD) for kind in kinds)
     last = handler.body[-1]
     return broad and not (isinstance(last, ast.Raise) and last.exc is None)
+
+
+def is_secret(value: ast.expr) -> bool:
+    """Whether it is a secret, or made of one on the spot."""
+    match value:
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name in SECRET_MAKERS
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name in SECRETS
+    return False
+
+
+def compared_in_pieces(tree: ast.Module) -> Iterator[int]:
+    """Lines where a secret is compared by a way that stops at the first difference."""
+    quick = (ast.Eq, ast.NotEq, ast.In, ast.NotIn)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Compare) or not any(isinstance(each, quick) for each in node.ops):
+            continue
+        if any(map(is_secret, (node.left, *node.comparators))):
+            yield node.lineno
 
 
 def contracts() -> dict[str, dict[str, object]]:
@@ -266,3 +290,16 @@ def test_docstrings_do_not_count_as_lines() -> None:
     (function,) = ast.parse('def f():\n  """One.\n\n  Two.\n  """\n  return 1\n').body
     assert isinstance(function, ast.FunctionDef)
     assert body_line_count(function) == 2
+
+
+@each(CODE)
+def test_secrets_are_compared_in_constant_time(path: Path) -> None:
+    assert list(compared_in_pieces(tree_of(path))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["tag == confirm_tag(keys, tag)", "keys.secret != given", "seed in seeds", "keyring.chunk_id(a) == b"],
+)
+def test_a_quick_comparison_of_secrets_would_be_found(text: str) -> None:
+    assert list(compared_in_pieces(ast.parse(text))) == [1]

@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from hmac import compare_digest
 from typing import Final
 
 from dfs.core import keys, limits
@@ -95,7 +96,8 @@ class Accounts:
     def admits(self, user: str, public_key: bytes) -> bool:
         """Return whether this key is the user's by the file in force; never waits for a derivation."""
         with self._condition:
-            return self._key(user) == public_key
+            key = self._key(user)
+            return key is not None and compare_digest(key, public_key)
 
     def is_healer(self, user: str) -> bool:
         """Return whether this is a healer's account."""

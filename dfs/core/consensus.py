@@ -5,6 +5,7 @@ answer. The decisions are in register.py, the rules in PROTOCOL.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hmac import compare_digest
 from typing import TypeAlias
 
 from attrs import define, evolve, field
@@ -125,11 +126,9 @@ def visible(entry: Entry | None) -> Entry | None:
 
 def proven(vault: Vault, key: RegisterKey, row: RegisterRow) -> bool:
     """Return whether a row's confirm tag shows that its ballot was chosen."""
-    return (
-        not vault.keyless
-        and row.confirmed != b""
-        and row.confirmed == confirm_tag(vault.keys, key, row.accepted, row.digest)
-    )
+    if vault.keyless or not row.confirmed:
+        return False
+    return compare_digest(row.confirmed, confirm_tag(vault.keys, key, row.accepted, row.digest))
 
 
 def change_registers(vault: Vault, changes: Sequence[Change]) -> Operation[Outcomes]:

@@ -5,6 +5,7 @@ excepted).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from hmac import compare_digest
 from itertools import combinations, islice
 from typing import Final
 
@@ -184,7 +185,9 @@ def _open_sealed(
         raise IntegrityError("a manifest gives a plain chunk two sizes")
     key = keyring.chunk_key(keys, chunk.chunk_id, stages.cipher_name, stages.cipher.key_size)
     stages.cipher.open_into(key, CHUNK_CONTEXT, sealed, packed)
-    if not stages.cipher.authenticated and keyring.chunk_id(keys, chunk.codec, packed) != chunk.chunk_id:
+    if not stages.cipher.authenticated and not compare_digest(
+        keyring.chunk_id(keys, chunk.codec, packed), chunk.chunk_id
+    ):
         raise IntegrityError("a chunk is not what its name says")
     if not kept_plain:
         stages.packer.unpack_into(chunk.codec, packed, target)
