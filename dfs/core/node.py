@@ -24,7 +24,7 @@ from dfs.core.errors import (
 from dfs.core.interface import ShareSlice, Transaction, View
 from dfs.core.life import Answer as Answer, Commit as Commit, VaultLife, Work as Work, transact as transact
 from dfs.core.messages import AcceptResult
-from dfs.core.quotas import has_room, require_room, value_growth, within
+from dfs.core.quotas import has_room, may_remove, require_room, value_growth, within
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,
@@ -248,8 +248,9 @@ class VaultNode(VaultLife):
         if quota is None:
             return True
         growth = value_growth(view, before, after, claims, absent)
-        purpose = Purpose.REMOVAL if register.is_tombstone(after) else Purpose.VALUE
-        return has_room(view, quota, growth, purpose)
+        if not register.is_tombstone(after):
+            return has_room(view, quota, growth, Purpose.VALUE)
+        return has_room(view, quota, growth, Purpose.REMOVAL) or may_remove(view, quota, before)
 
     def _claims_of(self, view: View, claim_set: bytes, encoded: bytes) -> Sequence[Claim]:
         """Return the claims of a value, from the message or staged; none when parts are missing."""

@@ -26,6 +26,15 @@ def has_room(view: View, quota: int | None, growth: int, purpose: Purpose) -> bo
     return quota is None or growth <= 0 or view.usage() + growth <= bound(quota, purpose)
 
 
+def may_remove(view: View, quota: int, row: RegisterRow | None) -> bool:
+    """Return whether a tombstone is taken though it needs room: where a quota was lowered below what is used.
+
+    A node that promised but never got the value would else keep others from removing it. That takes no more
+    than one tombstone for each row there is already.
+    """
+    return row is not None and view.usage() > quota
+
+
 def within(
     work: Callable[[Transaction], T], quota: int | None, purpose: Purpose
 ) -> Callable[[Transaction], T]:
@@ -37,7 +46,8 @@ def within(
         before = transaction.usage()
         result = work(transaction)
         after = transaction.usage()
-        if after > before and after > bound(quota, purpose):
+        removing = purpose is Purpose.REMOVAL and before > quota  # see `may_remove`
+        if after > before and after > bound(quota, purpose) and not removing:
             raise over_quota(before, quota)
         return result
 

@@ -193,3 +193,12 @@ def test_what_was_never_claimed_is_free_again_with_its_lease(bench: Bench) -> No
     bench.env.now_s += limits.PIN_LEASE_S + 1
     bench.vault.tidy()
     assert used(bench) == 0
+
+
+def test_below_what_is_used_a_value_that_never_came_can_be_removed(bench: Bench) -> None:
+    bench.keep(mine(1), body=bytes(1000))
+    bench.prepare(1)
+    bench.vault.quota = lambda: 10
+    assert bench.accept(item(1, b"\x01" + bytes(100))).status == messages.OVER_QUOTA
+    assert bench.accept(item(1, b"\x03" + bytes(100))).status == messages.ACCEPTED
+    assert not bench.prepare(1, register_key(2)).granted

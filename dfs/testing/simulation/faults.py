@@ -60,6 +60,7 @@ class Troubles:
             disk = node.disk
             disk.space, disk.cut_after, node.slow_s, node.silent = 2, None, 0.0, False
             disk.armed.clear()
+            node.quota = None
             node.thaw()
             self._restart_read_only(node)
             if not node.up and not node.start():
@@ -206,6 +207,17 @@ class Troubles:
         self.world.fault("full", f"{node.name} {node.disk.space}")
         self.world.later(draw.random() * 5, partial(setattr, node.disk, "space", 2))
 
+    def quota(self) -> None:
+        """The user's quota on a node, or on all of them, is about what is used, for a while."""
+        draw = self.world.draw
+        nodes = self.nodes if draw.random() < 0.5 else [self._node()]
+        for node in nodes:
+            if node.up:
+                used_size = node.open_vault.store.view(lambda view: view.usage())
+                node.quota = int(used_size * draw.choice([0.5, 1.0, 1.04])) + draw.choice([0, 1000])
+                self.world.later(draw.random() * 10, partial(setattr, node, "quota", None))
+        self.world.fault("quota", ", ".join(f"{node.name} {node.quota}" for node in nodes))
+
     def fail(self, what: str) -> None:
         """The next call of a kind fails; a vault that is read-only then is looked after by an operator."""
         node = self._node()
@@ -315,6 +327,7 @@ STRIKES: Final[Mapping[str, Callable[[Troubles], None]]] = {
     "slow": Troubles.slow,
     "client": Troubles.client,
     "full": Troubles.full,
+    "quota": Troubles.quota,
     "sync": lambda troubles: troubles.fail("sync"),
     "write": lambda troubles: troubles.fail("write"),
     "commit": lambda troubles: troubles.fail("commit"),

@@ -7,6 +7,7 @@ from dfs.core.interface import View
 from dfs.core.keys import directory_id
 from dfs.core.transfer import Vault
 from dfs.core.types import NO_BALLOT, RegisterKey, RegisterRow, ShareKey
+from dfs.plugins.volumes.charging import counted
 from dfs.testing.simulation.nodes import SimNode
 
 ROW_COUNT_MAX = 1000
@@ -21,6 +22,10 @@ def broken(node: SimNode, vault: Vault, folders: list[str]) -> Iterator[str]:
                 store.verify(share)
             except (CorruptShareError, NotFoundError) as error:
                 yield f"{node.name}: {error.what}, though nothing happened to its disk"
+        told = store.view(lambda view: view.usage())
+        for database in node.disk.databases.values():
+            if (there := counted(database)) != told:
+                yield f"{node.name} says that {told} bytes are used where its rows take {there}"
     for folder in folders:
         directory = directory_id(vault.keys, folder)
         rows = store.view(lambda view: list(view.registers(directory, b"", ROW_COUNT_MAX)))  # noqa: B023 - at once

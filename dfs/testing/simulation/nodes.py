@@ -160,6 +160,7 @@ class SimNode:
     clock: Clock | None = None
     memory: memory_store.MemoryVault | None = None
     refusal: str = ""  # why it could not start
+    quota: int | None = None  # of the one user, bytes
     damaged: bool = False  # durable bytes of it were destroyed
     fallen: Callable[["SimNode"], None] = lambda _node: None  # told when it went down by itself
     _nested: bool = False
@@ -194,6 +195,7 @@ class SimNode:
             store = self._open_store(self.clock)
             self.commits = Commits(self, store)
             self.vault = VaultNode(self.node_id, self.incarnation, store, self.commits, self.clock)
+            self.vault.quota = lambda: self.quota
         except DfsError as error:
             self.refusal = str(error)
             self.disk.crash()

@@ -37,6 +37,7 @@ FAULTS: Final = (
     "skew",
 )
 
+# Beside these, "quota" comes where a plan asks for it.
 RARITY: Final = {"rot": 3.0, "rollback": 3.0}  # these often find nothing to do
 
 
