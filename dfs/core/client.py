@@ -10,6 +10,7 @@ from dfs.core import limits, messages, vaults
 from dfs.core.effects import Answers, Operation, Send, ask
 from dfs.core.errors import (
     AuthError,
+    BusyError,
     ConfigError,
     ConflictError,
     DfsError,
@@ -493,7 +494,7 @@ class Client:
         return [
             f"{getattr(error, 'line', error)}"
             for error in answers.errors.values()
-            if isinstance(error, (PeerIdentityError, RealmError, AuthError))
+            if isinstance(error, (PeerIdentityError, RealmError, AuthError, BusyError))
         ]
 
     def _nobody(self, answers: Answers) -> Exception:
@@ -516,7 +517,11 @@ class Client:
         )
 
     def _refused(self, answers: Answers) -> DfsError | None:
-        return next((error for error in answers.errors.values() if isinstance(error, LoginError)), None)
+        told = list(answers.errors.values())
+        for kind in (LoginError, BusyError):  # busy: it told how long to wait
+            if (error := next((each for each in told if isinstance(each, kind)), None)) is not None:
+                return error
+        return None
 
     def _identity_lost(self, answers: Answers) -> DfsError | None:
         return next(

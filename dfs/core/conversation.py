@@ -8,6 +8,7 @@ from attrs import define, evolve, field
 from dfs.core import limits, messages
 from dfs.core.auth import verify_login
 from dfs.core.bulk_rows import decode_replays
+from dfs.core.door import Door
 from dfs.core.errors import (
     ForbiddenError,
     LoginError,
@@ -60,11 +61,16 @@ class House(Protocol):
 
 @define
 class Conversation:
-    """The node's end of one connection. ``channel_binding``: of the stream, after its handshake."""
+    """The node's end of one connection. ``channel_binding``: of the stream, after its handshake.
+
+    ``address``: by what the peer is counted (`door.address_of`).
+    """
 
     house: House
     env: Env
     channel_binding: bytes
+    address: str = ""
+    door: Door = field(factory=Door)
     session: Session = field(factory=Session)
     user: str = ""
     vault: VaultNode | None = None
@@ -72,6 +78,8 @@ class Conversation:
     _public_key: bytes = b""
     _greeting: messages.HelloReply | None = None
     _client_nonce: bytes = b""
+    _greeting_count: int = 0
+    _seat: str | None = None
 
     def answer(self, header: Header, control: bytes, bulk: memoryview) -> Answer:
         """Return the answer to one frame.
@@ -83,6 +91,7 @@ class Conversation:
         request = self.session.asked(header, control)
         check_bulk(header, bulk)
         self._require_same_node()
+        self._require_login()
         if isinstance(request, messages.Hello):
             answer = self._hello(request)
         elif isinstance(request, messages.Login):
@@ -106,6 +115,19 @@ class Conversation:
         before, now = self._greeting, self.house.greeting
         if before is not None and (before.node_id, before.incarnation) != (now.node_id, now.incarnation):
             raise RemoteProtocolError("this node has become another one; greet it again")
+
+    def _require_login(self) -> None:
+        """Refuse to chat: who does not log in gets so many answers only."""
+        if self.session.phase is not Phase.AUTHENTICATED:
+            self._greeting_count += 1
+            if self._greeting_count > limits.GREETING_COUNT_MAX:
+                raise RemoteProtocolError("too many requests without a login")
+
+    def leave(self) -> None:
+        """Give back the place among the user's connections; twice is fine."""
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            self.door.users.give(seat)
 
     def _stands(self) -> bool:
         same_role = self.house.is_healer(self.user) is self._healer
@@ -164,6 +186,8 @@ class Conversation:
         greeting = self._greeting
         if greeting is None:
             raise NotInitialisedError("a login before the greeting")
+        door, now_s = self.door, self.env.monotonic_s()
+        door.require_patience(self.address, request.user, now_s)
         public_key = self.house.public_key(request.user)
         right = verify_login(
             public_key or _DUMMY_KEY,
@@ -176,7 +200,12 @@ class Conversation:
             channel_binding=self.channel_binding,
         )
         if public_key is None or not right:
+            door.guesses.failed(self.address, request.user, now_s)
             raise LoginError("Invalid Username/Password. Please try again.")
+        door.guesses.succeeded(self.address, request.user)
+        self.leave()
+        door.seat(request.user)
+        self._seat = request.user
         self._healer = self.house.is_healer(request.user)
         if not self._healer:
             self.vault = self.house.vault(request.user)

@@ -56,6 +56,10 @@ class Stream(Protocol):
     def can_send_file(self) -> bool:
         """Whether `send_file` is there."""
 
+    @property
+    def unsent_size(self) -> int:
+        """Bytes that were to be sent when a deadline passed, and were not."""
+
     def fileno(self) -> int:
         """The descriptor to wait on; -1 when there is none."""
 
@@ -72,13 +76,15 @@ class Stream(Protocol):
     def send(self, buffers: Sequence[Buffer], deadline_s: float) -> None:
         """Send all bytes of all buffers in order.
 
-        Raises: TimedOutError: the deadline passed. UnreachableError: the peer is gone.
+        Raises: TimedOutError: the deadline passed; what is left is kept and goes first with the next call,
+            which may bring nothing new. UnreachableError: the peer is gone.
         """
 
     def send_file(self, descriptor: int, offset: int, size: int, deadline_s: float) -> None:
         """Send ``size`` bytes of an open file from ``offset``; only if `can_send_file`.
 
-        Raises: TimedOutError, UnreachableError; CorruptShareError: the file ended early.
+        Raises: TimedOutError: as with `send`, which goes on with it; the file must stay open until then.
+            UnreachableError; CorruptShareError: the file ended early.
         """
 
     def receive_into(self, target: memoryview, deadline_s: float) -> int:

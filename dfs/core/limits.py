@@ -52,8 +52,24 @@ LIST_COUNT_MAX: Final = 1024  # rows of one LIST reply
 MISSING_COUNT_MAX: Final = 16  # missing shares named in one ACCEPT result: all results fit a control body
 ARRAY_COUNT_MAX: Final = 4096  # items of one array in any encoding; allocated as announced
 BULK_POOL_SIZE: Final = 64 * MIB  # all bulk buffers of one node process
+BULK_POOL_SHARE: Final = 40 * MIB  # of it, for one user: two of the largest frames, and others find room
+UNSENT_SIZE_MAX: Final = 64 * MIB  # of replies that peers do not read, in one node process
+UNSENT_SHARE_MAX: Final = 32 * MIB  # of it, for one user
 CLIENT_BUFFER_SIZE: Final = 64 * MIB  # all chunk buffers of one client process
+
+# Connections and logins
 CONNECTION_COUNT_MAX: Final = 4096
+ADDRESS_CONNECTION_COUNT: Final = 1024  # of one address, unless the conf says more or less
+USER_CONNECTION_COUNT: Final = 512  # logged in as one user, unless the conf says more or less
+GUEST_COUNT_MAX: Final = 64  # connections above a bound that are told so; more are dropped
+GREETING_COUNT_MAX: Final = 16  # frames before the login: their answers fit any socket's buffer
+PROGRESS_RATE: Final = 1 * KIB  # bytes a second that a frame must go on at, in either direction ...
+PROGRESS_S: Final = 30.0  # ... over this time
+GUESS_BURST: Final = 5  # failed logins before there are delays
+GUESS_DELAY_S_MAX: Final = 60.0
+STRIKE_S: Final = 60.0  # after which one failed login is forgiven
+STRIKE_COUNT_MAX: Final = 11  # 5 free ones, then 1, 2, 4 ... 60 s
+GUESSER_COUNT_MAX: Final = 4096  # addresses, users, and pairs of them that failed logins are kept of
 
 # Conf files
 CONF_SIZE_MAX: Final = 1 * MIB
@@ -82,6 +98,8 @@ BACKOFF_S_MAX: Final = 0.040  # times the attempt number, random
 
 if not CHUNK_SIZE <= CHUNK_SIZE_MAX < SHARE_SIZE_MAX < BULK_SIZE_MAX <= BULK_POOL_SIZE:
     raise AssertionError("sizes of chunk, share, bulk and pool do not nest")
+if not BULK_SIZE_MAX * 9 // 8 * 2 <= BULK_POOL_SHARE <= BULK_POOL_SIZE - BULK_SIZE_MAX * 9 // 8:
+    raise AssertionError("a user's share of the pool must hold two frames and leave room for one")
 if not REGISTER_COUNT * (ENTRY_SIZE_MAX + 1024) <= BULK_SIZE_MAX - 3 * MIB:
     raise AssertionError("the largest values of one request do not fit its reply")
 if not CONTENT_INLINE_SIZE_MAX + CHUNK_LIST_INLINE_SIZE_MAX + 3 * PATH_SIZE_MAX < ENTRY_SIZE_MAX:

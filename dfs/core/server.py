@@ -6,12 +6,8 @@ watching thread.
 """
 
 import logging
-import selectors
-import socket
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -19,8 +15,11 @@ from attrs import evolve
 
 from dfs.core import limits, messages
 from dfs.core.accounts import Accounts
+from dfs.core.buffers import BufferPool
 from dfs.core.commit import CommitQueue
-from dfs.core.connection import SCRATCH_SIZE, BufferPool, Connection, Turn
+from dfs.core.connection import SCRATCH_SIZE, Connection, Turn
+from dfs.core.crew import SWEEP_S, Crew, Watch
+from dfs.core.door import Door, address_of
 from dfs.core.errors import BusyError, ConflictError, DfsError, TimedOutError, UnreachableError
 from dfs.core.identity import set_node_id
 from dfs.core.interface import Env, Listener, Store, Stream, Transport
@@ -32,7 +31,6 @@ from dfs.core.types import NodeId
 THREAD_COUNT_MAX: Final = 32  # of the crew; also the most requests that one group commit gathers
 PATIENCE_S: Final = 0.02  # how long a thread waits for a peer's next bytes before it parks the connection
 ALONE_PATIENCE_S: Final = 1.0  # the same for a stream that has a thread of its own
-SWEEP_S: Final = 1.0  # how often silent connections are looked through for those to give up
 TIDY_S: Final = 2.0  # how often vaults are asked for garbage
 SCRUB_DAYS: Final = 30
 SCRUB_BEGIN_S: Final = 60.0  # after the start: others have more urgent things to do then
@@ -65,6 +63,8 @@ class ServerOptions:
     incarnation: int
     version: str
     max_connections: int = limits.CONNECTION_COUNT_MAX
+    max_connections_per_address: int = limits.ADDRESS_CONNECTION_COUNT
+    max_connections_per_user: int = limits.USER_CONNECTION_COUNT
     pin_lease_s: float = limits.PIN_LEASE_S
     scrub_days: int = SCRUB_DAYS
 
@@ -162,173 +162,6 @@ class Household:
             queue.close()
 
 
-class Crew:
-    """Up to ``count_max`` threads that give turns to the connections handed to them, in that order."""
-
-    def __init__(self, count_max: int, give_turn: Callable[[Connection, memoryview], None]) -> None:
-        self._count_max = count_max
-        self._give_turn = give_turn
-        self._condition = threading.Condition()
-        self._ready: deque[Connection] = deque()
-        self._threads: list[threading.Thread] = []
-        self._running_count = 0
-        self._idle_count = 0
-        self._closed = False
-
-    @property
-    def crowded(self) -> bool:
-        """Whether somebody waits for a thread; at the end, all threads are wanted back."""
-        return self._closed or bool(self._ready)
-
-    def submit(self, connection: Connection) -> None:
-        """Hand a connection over; after `close` it is ended instead."""
-        with self._condition:
-            if self._closed:
-                connection.abort()
-                return
-            self._ready.append(connection)
-            if len(self._ready) <= self._idle_count or len(self._threads) == self._count_max:
-                self._condition.notify()
-                return
-            name = f"dfs-crew-{len(self._threads)}"
-            thread = threading.Thread(target=self._run, name=name, daemon=True)
-            self._threads.append(thread)
-            self._running_count += 1
-        thread.start()
-
-    def close(self) -> None:
-        """Drop who waits; each thread ends after the request it is at."""
-        with self._condition:
-            self._closed = True
-            while self._ready:
-                self._ready.popleft().abort()
-            self._condition.notify_all()
-
-    def join(self, timeout_s: float | None = None) -> bool:
-        """Wait until all threads have ended, after `close`; False when they had not in time."""
-        with self._condition:
-            if not self._condition.wait_for(lambda: self._running_count == 0, timeout_s):
-                return False
-        for thread in self._threads:
-            thread.join()
-        return True
-
-    def _run(self) -> None:
-        scratch = memoryview(bytearray(SCRATCH_SIZE))
-        while (connection := self._next()) is not None:
-            self._give_turn(connection, scratch)
-        with self._condition:
-            self._running_count -= 1
-            self._condition.notify_all()
-
-    def _next(self) -> Connection | None:
-        with self._condition:
-            self._idle_count += 1
-            self._condition.wait_for(lambda: self._closed or self._ready)
-            self._idle_count -= 1
-            return self._ready.popleft() if self._ready else None
-
-
-class Watch:
-    """The thread that waits for new connections and for all silent ones, and gives up those silent too long.
-
-    ``admit``: takes new connections in, False when the system has no room for them just now.
-    ``ready``: gets a connection where something came. ``give_up``: ends one.
-    """
-
-    def __init__(
-        self,
-        listener: Listener,
-        env: Env,
-        *,
-        admit: Callable[[], bool],
-        ready: Callable[[Connection], None],
-        give_up: Callable[[Connection], None],
-    ) -> None:
-        self._door = listener.fileno()
-        self._env = env
-        self._admit = admit
-        self._ready = ready
-        self._give_up = give_up
-        self._lock = threading.Lock()
-        self._parking: list[Connection] = []  # handed over, not yet watched
-        self._closed = False
-        self._selector = selectors.DefaultSelector()
-        self._bell, self._button = socket.socketpair()
-        self._bell.setblocking(False)
-        self._selector.register(self._bell, selectors.EVENT_READ)
-        self._open_door()
-        self._sweep_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="dfs-watch", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def park(self, connection: Connection) -> None:
-        """Watch a connection until something comes; from any thread."""
-        with self._lock:
-            closed = self._closed
-            if not closed:
-                self._parking.append(connection)
-                if len(self._parking) == 1:
-                    self._button.send(b"\0")
-        if closed:
-            self._give_up(connection)
-
-    def close(self) -> None:
-        """End the thread and every connection it watched."""
-        with self._lock:
-            self._closed = True
-            self._button.send(b"\0")
-        self._thread.join()
-        self._button.close()
-
-    def _run(self) -> None:
-        while not self._closed:
-            # The bell and the open door are watched always; anything else has a deadline.
-            idle = len(self._selector.get_map()) == (1 if self._door < 0 else 2)
-            for key, _ in self._selector.select(None if idle else SWEEP_S):
-                if key.data is not None:
-                    self._selector.unregister(key.fd)
-                    self._ready(key.data)
-                elif key.fileobj is self._bell:
-                    with suppress(BlockingIOError):
-                        self._bell.recv(4096)
-                elif not self._admit():
-                    self._selector.unregister(key.fd)
-            self._sweep()
-            self._take_parked()
-        self._take_parked()
-        for connection in self._watched():
-            self._give_up(connection)
-        self._selector.close()
-        self._bell.close()
-
-    def _watched(self) -> list[Connection]:
-        return [key.data for key in self._selector.get_map().values() if key.data is not None]
-
-    def _take_parked(self) -> None:
-        with self._lock:
-            parked, self._parking = self._parking, []
-        for connection in parked:
-            self._selector.register(connection.stream.fileno(), selectors.EVENT_READ, connection)
-
-    def _sweep(self) -> None:
-        now_s = self._env.monotonic_s()
-        if now_s < self._sweep_s:
-            return
-        self._sweep_s = now_s + SWEEP_S
-        for connection in self._watched():
-            if now_s >= connection.deadline_s:
-                self._selector.unregister(connection.stream.fileno())
-                self._give_up(connection)
-        self._open_door()
-
-    def _open_door(self) -> None:
-        if self._door >= 0 and self._door not in self._selector.get_map():
-            self._selector.register(self._door, selectors.EVENT_READ)
-
-
 class Server:
     """A node at work, from `start` to `stop`."""
 
@@ -336,7 +169,12 @@ class Server:
         self._options = options
         self._env = options.env
         self._house = Household(options)
-        self._buffers = BufferPool(limits.BULK_POOL_SIZE)
+        self._buffers = BufferPool(limits.BULK_POOL_SIZE, limits.BULK_POOL_SHARE)
+        self._door = Door(
+            connection_count_max=options.max_connections,
+            address_share_max=options.max_connections_per_address,
+            user_share_max=options.max_connections_per_user,
+        )
         self._crew = Crew(THREAD_COUNT_MAX, self._give_turn)
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
@@ -431,6 +269,14 @@ class Server:
         return True
 
     def _welcome(self, stream: Stream) -> None:
+        address = address_of(stream.peer)
+        refusal = None
+        if not self._door.addresses.take(address):
+            refusal = BusyError("the node has too many connections", next_step="Run it again later.")
+            if not self._door.guests.take(address):
+                log.info("%s: dropped, there are too many connections", stream.peer)
+                stream.close()
+                return
         alone = stream.fileno() < 0
         supplied = threading.Event()
         connection = Connection(
@@ -440,15 +286,12 @@ class Server:
             self._buffers,
             self._stopping.is_set if alone else lambda: self._crew.crowded,
             (lambda _: supplied.set()) if alone else self._crew.submit,
+            door=self._door,
+            refusal=refusal,
         )
         with self._lock:
-            full = len(self._connections) >= self._options.max_connections
-            if not full:
-                self._connections.add(connection)
-        if full:
-            log.info("%s: refused, there are %d connections", stream.peer, self._options.max_connections)
-            stream.close()
-        elif alone:
+            self._connections.add(connection)
+        if alone:
             self._start_alone(lambda: self._serve_alone(connection, supplied), supplied)
         else:
             self._watch.park(connection)
@@ -468,7 +311,11 @@ class Server:
 
     def _forget(self, connection: Connection) -> None:
         with self._lock:
-            self._connections.discard(connection)
+            if connection not in self._connections:
+                return
+            self._connections.remove(connection)
+        tally = self._door.addresses if connection.refusal is None else self._door.guests
+        tally.give(address_of(connection.stream.peer))
 
     # What no selector can watch
 

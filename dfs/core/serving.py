@@ -88,6 +88,8 @@ def open_node(
         incarnation=incarnation,
         version=version,
         max_connections=conf.max_connections,
+        max_connections_per_address=conf.max_connections_per_address,
+        max_connections_per_user=conf.max_connections_per_user,
         pin_lease_s=conf.pin_lease,
         scrub_days=conf.scrub_days,
     )

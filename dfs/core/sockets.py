@@ -12,7 +12,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -174,13 +174,17 @@ class Guard:
 
 
 class SocketStream:
-    """A Stream over a connected socket, which it owns. After an error it is good for `close` only."""
+    """A Stream over a connected socket, which it owns. After another error than TimedOutError it is good for
+    `close` only.
+    """
 
     def __init__(self, connection: socket.socket, peer: str) -> None:
         connection.settimeout(0)
         self.connection = connection
         self._peer = peer
         self._guard = Guard(f"the connection with {peer}", self._release)
+        self._unsent: list[memoryview] = []
+        self._unsent_file = (0, 0, 0)  # descriptor, offset, end
 
     @property
     def peer(self) -> str:
@@ -197,6 +201,12 @@ class SocketStream:
         """Whether the kernel can send from a file by itself."""
         return hasattr(os, "sendfile")
 
+    @property
+    def unsent_size(self) -> int:
+        """Bytes kept back when a deadline passed."""
+        _, offset, end = self._unsent_file
+        return sum(map(len, self._unsent)) + end - offset
+
     def fileno(self) -> int:
         """The socket's descriptor."""
         return -1 if self._guard.closed else self.connection.fileno()
@@ -209,26 +219,47 @@ class SocketStream:
         """Nothing: the first bytes are the caller's."""
 
     def send(self, buffers: Sequence[Buffer], deadline_s: float) -> None:
-        """Send all buffers with as few calls as the system allows."""
-        views = [memoryview(buffer) for buffer in buffers if len(buffer)]
+        """Send all buffers with as few calls as the system allows, after what was kept back."""
+        descriptor, offset, end = self._unsent_file
+        if offset < end:
+            self.send_file(descriptor, offset, end - offset, deadline_s)
+        views = self.queued(buffers)
         index = 0
-        while index < len(views):
-            batch = views[index : index + BUFFER_COUNT_MAX]
-            sent_size = self.attempt(partial(self.connection.sendmsg, batch), select.POLLOUT, deadline_s)
-            while index < len(views) and sent_size >= len(views[index]):
-                sent_size -= len(views[index])
-                index += 1
-            if sent_size:
-                views[index] = views[index][sent_size:]
+        try:
+            while index < len(views):
+                batch = views[index : index + BUFFER_COUNT_MAX]
+                sent_size = self.attempt(partial(self.connection.sendmsg, batch), select.POLLOUT, deadline_s)
+                while index < len(views) and sent_size >= len(views[index]):
+                    sent_size -= len(views[index])
+                    index += 1
+                if sent_size:
+                    views[index] = views[index][sent_size:]
+        except TimedOutError:
+            self.keep(views[index:])
+            raise
+
+    def queued(self, buffers: Iterable[Buffer]) -> list[memoryview]:
+        """Return what is to be sent now: what was kept back, then these buffers."""
+        kept, self._unsent = self._unsent, []
+        return [*kept, *(memoryview(buffer) for buffer in buffers if len(buffer))]
+
+    def keep(self, views: Iterable[memoryview]) -> None:
+        """Keep back what could not be sent; its owners may use their buffers for something else."""
+        self._unsent = [view if isinstance(view.obj, bytes) else memoryview(bytes(view)) for view in views]
 
     def send_file(self, descriptor: int, offset: int, size: int, deadline_s: float) -> None:
         """Send a range of a file without taking it into memory."""
         if not self.can_send_file:
             raise LocalProtocolError("this transport cannot send files")
         end = offset + size
+        self._unsent_file = (0, 0, 0)
         while offset < end:
             action = partial(os.sendfile, self.connection.fileno(), descriptor, offset, end - offset)
-            sent_size = self.attempt(action, select.POLLOUT, deadline_s)
+            try:
+                sent_size = self.attempt(action, select.POLLOUT, deadline_s)
+            except TimedOutError:
+                self._unsent_file = (descriptor, offset, end)
+                raise
             if sent_size == 0:
                 raise CorruptShareError(f"a stored file ended {end - offset} bytes early")
             offset += sent_size

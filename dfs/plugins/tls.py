@@ -25,6 +25,7 @@ from dfs.core.api import (
     SocketListener,
     SocketStream,
     Stream,
+    TimedOutError,
     Transport,
     TransportOptions,
     TransportPlugin,
@@ -100,10 +101,15 @@ class TlsStream(SocketStream):
 
     def send(self, buffers: Sequence[Buffer], deadline_s: float) -> None:
         """Send all buffers, each large one in as few calls as OpenSSL allows."""
-        for piece in joined(buffers):
+        pieces = joined(self.queued(buffers))
+        for piece in pieces:
             view = memoryview(piece)
-            while view.nbytes:
-                view = view[self.attempt(partial(self._write, view), select.POLLOUT, deadline_s) :]
+            try:
+                while view.nbytes:
+                    view = view[self.attempt(partial(self._write, view), select.POLLOUT, deadline_s) :]
+            except TimedOutError:
+                self.keep([view, *(memoryview(left) for left in pieces)])
+                raise
 
     def receive_into(self, target: memoryview, deadline_s: float) -> int:
         """Receive what is there, record after record, until the target is full."""

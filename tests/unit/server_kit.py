@@ -26,6 +26,7 @@ from dfs.core.keys import KEY_FILE, LoginKeys
 from dfs.core.messages import ShareHead
 from dfs.core.roster import encode_roster, roster_digest
 from dfs.core.server import Server, ServerOptions
+from dfs.core.sockets import SocketStream
 from dfs.core.types import (
     DirectoryId,
     NameId,
@@ -117,6 +118,8 @@ class House:
         transport: Transport,
         *,
         connection_count_max: int = 300,
+        address_share_max: int = 300,
+        user_share_max: int = 300,
         files: Files | None = None,
     ) -> None:
         self.transport = transport
@@ -147,6 +150,8 @@ class House:
                 incarnation=3,
                 version="1",
                 max_connections=connection_count_max,
+                max_connections_per_address=address_share_max,
+                max_connections_per_user=user_share_max,
             )
         )
         self.accounts.start()
@@ -164,12 +169,22 @@ class House:
         ]
         self.users.write_text("\n".join(lines))
 
-    def connect(self) -> Client:
-        stream = self.transport.connect(self.server.address, deadline())
+    def connect(self, source: str = "") -> Client:
+        """Connect; ``source``: from another address of this machine."""
+        stream = (
+            self._connected(source) if source else self.transport.connect(self.server.address, deadline())
+        )
         client = Client(stream)
         self.clients.append(client)
         stream.handshake(deadline())
         return client
+
+    def _connected(self, source: str) -> Stream:
+        name, _, port = self.server.address.rpartition(":")
+        sock = socket.create_connection((name, int(port)), timeout=10, source_address=(source, 0))
+        if isinstance(self.transport, tls.TlsTransport):
+            return tls.ClientStream(self.transport._client_context, None, sock, self.server.address)
+        return SocketStream(sock, self.server.address)
 
     def logged_in(self, user: str = "ines", login: LoginKeys = INES) -> Client:
         client = self.connect()

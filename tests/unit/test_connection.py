@@ -1,17 +1,21 @@
 """One connection over a scripted stream: half frames, turns, buffers, replies that fail halfway."""
 
 import logging
+import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
 from hypothesis import given, strategies as st
 
 from dfs.core import connection, limits, messages, wire
-from dfs.core.connection import SCRATCH_SIZE, BufferPool, Connection, Turn
+from dfs.core.buffers import BufferPool
+from dfs.core.connection import SCRATCH_SIZE, Connection, Turn
 from dfs.core.conversation import House
+from dfs.core.door import Door
 from dfs.core.errors import (
+    BusyError,
     CorruptShareError,
     DfsError,
     InvariantError,
@@ -43,6 +47,8 @@ class FakeStream:
         self.pending_size = 0
         self.greeted = True
         self.closed = False
+        self.room = sys.maxsize  # bytes that the peer takes before it stops reading
+        self.unsent = bytearray()
 
     def pending(self) -> int:
         return self.pending_size
@@ -61,9 +67,18 @@ class FakeStream:
             self.pieces.appendleft(piece[size:])
         return size
 
+    @property
+    def unsent_size(self) -> int:
+        return len(self.unsent)
+
     def send(self, buffers: Sequence[Buffer], deadline_s: float) -> None:
-        for buffer in buffers:
-            self.sent += buffer
+        self.unsent += b"".join(buffers)
+        size = min(self.room, len(self.unsent))
+        self.room -= size
+        self.sent += self.unsent[:size]
+        del self.unsent[:size]
+        if self.unsent:
+            raise TimedOutError("it does not read")
 
     def send_file(self, descriptor: int, offset: int, size: int, deadline_s: float) -> None:
         self.files.append((descriptor, offset, size))
@@ -142,9 +157,10 @@ class Scene:
         self.buffers = BufferPool(pool_size)
         self.crowded = False
         self.resumed: list[Connection] = []
+        self.door = Door()
         self.connection = self.another(self.stream)
 
-    def another(self, stream: FakeStream) -> Connection:
+    def another(self, stream: FakeStream, refusal: DfsError | None = None) -> Connection:
         return Connection(
             cast("Stream", stream),
             cast("House", FakeHouse()),
@@ -152,6 +168,8 @@ class Scene:
             self.buffers,
             lambda: self.crowded,
             self.resumed.append,
+            door=self.door,
+            refusal=refusal,
         )
 
     def log_in(self, given: Connection | None = None) -> None:
@@ -250,6 +268,141 @@ def test_who_is_crowded_serves_one_frame_a_turn(inside: Scene) -> None:
     inside.stream.pending_size = 0
     assert inside.turn() is Turn.PARKED
     assert len(inside.vault.asked) == 2
+
+
+def test_a_frame_must_go_on_at_the_least_rate(inside: Scene) -> None:
+    sent = claims(200_000)
+    inside.turn(sent[:500])
+    for start in range(500, 40_500, 1_000):  # about as slowly as is borne
+        inside.env.now_s += 0.9
+        assert inside.turn(sent[start : start + 1_000]) is Turn.PARKED
+    start_s, first_s = inside.env.now_s, inside.connection.deadline_s
+    assert start_s < first_s <= start_s + limits.PROGRESS_S
+    for start in range(40_500, 41_500):  # a byte a second is not
+        inside.env.now_s += 1
+        if inside.turn(sent[start : start + 1]) is Turn.CLOSED:
+            break
+    assert limits.PROGRESS_S <= inside.env.now_s - start_s <= limits.PROGRESS_S + 2
+    assert inside.buffers.take(limits.BULK_POOL_SIZE, "", fits) is not None, "its buffer came back"
+
+
+def test_what_waits_for_us_is_not_slow(inside: Scene) -> None:
+    inside.turn(frame(messages.Ping())[:20])
+    inside.connection.hold()
+    inside.env.now_s += 1000
+    inside.connection.hold()
+    assert inside.turn(frame(messages.Ping())[20:]) is Turn.PARKED
+    assert len(inside.vault.asked) == 1
+
+
+@pytest.mark.parametrize("greeted", [False, True])
+def test_who_dribbles_is_given_up_in_its_own_turn(scene: Scene, greeted: bool) -> None:
+    scene.stream.greeted = greeted
+    end_s = scene.env.now_s + (limits.LOGIN_TIMEOUT_S if greeted else limits.HANDSHAKE_TIMEOUT_S)
+    while scene.turn(*([frame(messages.Ping())] if scene.stream.sent else [])) is not Turn.CLOSED:
+        scene.env.now_s += 7
+        if greeted and not scene.stream.sent:
+            scene.turn(frame(HELLO))
+    assert end_s < scene.env.now_s <= end_s + 14
+
+
+def test_who_does_not_log_in_gets_so_many_answers(scene: Scene) -> None:
+    pings = [frame(messages.Ping())] * limits.GREETING_COUNT_MAX
+    assert scene.turn(frame(HELLO), *pings) is Turn.CLOSED
+    *answers, last = scene.replies()
+    assert len(answers) == limits.GREETING_COUNT_MAX
+    assert "without a login" in last.what
+
+
+# --- Peers that do not read ---------------------------------------------------------------------------------
+
+
+READ = frame(messages.Read(bytes(32), True, True, ()))
+
+
+def read(size: int) -> Answer:
+    return Answer(messages.ReadReply(1), (bytes(size),))
+
+
+def test_an_answer_nobody_reads_waits_without_a_thread(inside: Scene) -> None:
+    inside.vault.answers.append(read(5000))
+    inside.stream.room = 100
+    assert inside.turn(READ, frame(messages.Ping())) is Turn.PARKED
+    assert inside.connection.waits_to_send
+    assert len(inside.vault.asked) == 1, "nothing more is taken in meanwhile"
+    for _ in range(3):
+        inside.stream.room = 1000
+        assert inside.turn() is Turn.PARKED
+    inside.stream.room = sys.maxsize
+    assert inside.turn() is Turn.PARKED
+    (_, bulk), _ = inside.replies()
+    assert bulk == bytes(5000)
+
+
+def test_shares_go_on_in_the_buffer_of_another_thread(inside: Scene) -> None:
+    share = FakeShare(bytes(range(256)) * 4096)
+    inside.vault.answers.append(fetched(share))
+    inside.stream.room = 1000
+    inside.turn(FETCH)
+    while not share.closed:
+        inside.stream.room = 300_000
+        other = memoryview(bytearray(b"?" * SCRATCH_SIZE))
+        assert inside.connection.turn(0, other) is Turn.PARKED
+        other[:] = b"!" * SCRATCH_SIZE
+    ((_, bulk),) = inside.replies()
+    assert bulk == bytes(range(256)) * 4096
+
+
+def test_who_reads_too_slowly_is_given_up(inside: Scene) -> None:
+    inside.vault.answers.append(fetched(share := FakeShare(bytes(200_000))))
+    start_s = inside.env.now_s
+    inside.stream.room = 100
+    assert inside.turn(FETCH) is Turn.PARKED
+    assert inside.connection.deadline_s == start_s + limits.PROGRESS_S
+    for _ in range(40):
+        inside.env.now_s += 0.9
+        inside.stream.room = 1_000
+        assert inside.turn() is Turn.PARKED
+    slow_s = inside.env.now_s
+    inside.stream.room = 1
+    while inside.turn() is not Turn.CLOSED:
+        inside.env.now_s += 1
+        inside.stream.room = 1
+    assert inside.env.now_s - slow_s <= limits.PROGRESS_S + 2
+    assert share.closed
+
+
+def test_what_a_user_leaves_unread_has_an_end(inside: Scene) -> None:
+    door = inside.connection._door
+    assert door.unsent.take("", limits.UNSENT_SHARE_MAX - 6000)
+    inside.vault.answers.append(read(5000))
+    inside.stream.room = 0
+    assert inside.turn(READ) is Turn.PARKED
+    other = FakeStream()
+    other.room = 0
+    late = inside.another(other)
+    inside.log_in(late)
+    inside.vault.answers.append(read(5000))
+    other.pieces.append(READ)
+    assert late.turn(0, SCRATCH) is Turn.CLOSED
+    inside.connection.close()
+    assert door.unsent.total == limits.UNSENT_SHARE_MAX - 6000
+
+
+def test_a_last_word_is_not_waited_for(inside: Scene) -> None:
+    inside.stream.room = 0
+    assert inside.turn(b"x" * 64) is Turn.CLOSED
+
+
+def test_one_too_many_is_told_so(scene: Scene) -> None:
+    stream = FakeStream()
+    guest = scene.another(stream, BusyError("too many"))
+    stream.pieces.append(frame(HELLO))
+    assert guest.turn(0, SCRATCH) is Turn.CLOSED
+    scene.stream.sent = stream.sent
+    (error,) = scene.replies()
+    assert isinstance(error, BusyError)
+    assert guest.deadline_s == scene.env.now_s + limits.HANDSHAKE_TIMEOUT_S
 
 
 def test_deadlines_follow_how_far_it_has_come(scene: Scene) -> None:
@@ -429,69 +582,19 @@ def fits(_buffer: memoryview) -> None:
 
 def test_who_finds_no_buffer_is_resumed_with_one(inside: Scene) -> None:
     inside.buffers._size_max = size = 128 * limits.KIB
-    held = inside.buffers.take(size, fits)
+    held = inside.buffers.take(size, "", fits)
     assert held is not None
     assert inside.turn(claims(size)) is Turn.STARVED
     assert inside.resumed == []
-    inside.buffers.give(held)
+    inside.buffers.give(held, "")
     assert inside.resumed == [inside.connection]
     assert inside.turn() is Turn.PARKED
     assert inside.vault.asked[0][1] == bytes(size)
-    assert inside.buffers.take(size, fits) is not None, "it came back before the reply"
+    assert inside.buffers.take(size, "", fits) is not None, "it came back before the reply"
 
 
 def test_one_that_closes_halfway_gives_its_buffer_back(inside: Scene) -> None:
     inside.buffers._size_max = size = 128 * limits.KIB
     assert inside.turn(claims(size)[:-1]) is Turn.PARKED
     inside.connection.close()
-    assert inside.buffers.take(size, fits) is not None
-
-
-def test_buffers_are_used_again() -> None:
-    pool = BufferPool(limits.MIB)
-    first = pool.take(100_000, fits)
-    assert first is not None
-    assert len(first) == 100_000
-    whole = first.obj
-    pool.give(first)
-    second = pool.take(99_000, fits)
-    assert second is not None
-    assert second.obj is whole
-    assert len(second) == 99_000
-
-
-def test_free_buffers_of_another_size_make_room() -> None:
-    pool = BufferPool(limits.MIB)
-    for size in (limits.MIB, 64 * limits.KIB, limits.MIB):
-        buffer = pool.take(size, fits)
-        assert buffer is not None
-        pool.give(buffer)
-    assert pool._size <= limits.MIB
-
-
-@given(st.lists(st.integers(1, limits.MIB), max_size=30))
-def test_the_pool_never_grows_over_its_size_and_serves_in_order(sizes: list[int]) -> None:
-    pool = BufferPool(2 * limits.MIB)
-    served: list[tuple[int, memoryview]] = []
-
-    def taker(index: int) -> Callable[[memoryview], None]:
-        return lambda buffer: served.append((index, buffer))
-
-    for index, size in enumerate(sizes):
-        buffer = pool.take(size, taker(index))
-        if buffer is not None:
-            served.append((index, buffer))
-        assert pool._size <= 2 * limits.MIB
-    given = 0
-    while given < len(served):
-        index, buffer = served[given]
-        assert len(buffer) == sizes[index]
-        given += 1
-        pool.give(buffer)
-    assert [index for index, _ in served] == list(range(len(sizes)))
-
-
-def test_rounding_wastes_an_eighth_at_most() -> None:
-    for size in (1, 65536, 65537, 2 * limits.MIB + 8, limits.SHARE_SIZE_MAX, limits.BULK_SIZE_MAX):
-        rounded = connection._rounded(size)
-        assert size <= rounded <= size + max(size // 8, connection.BUFFER_SIZE_MIN)
+    assert inside.buffers.take(size, "", fits) is not None

@@ -230,7 +230,7 @@ def test_idle_connections_cost_no_threads(tcp_house: House) -> None:
 def test_who_is_silent_too_long_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr("dfs.core.server.SWEEP_S", 0.01)
+    monkeypatch.setattr("dfs.core.crew.SWEEP_S", 0.01)
     monkeypatch.setattr(limits, limit, 0.2)
     with closing(House(tmp_path, secured(tmp_path / "certificate"))) as house:
         if limit == "HANDSHAKE_TIMEOUT_S":
@@ -248,8 +248,8 @@ def test_too_many_connections_are_refused_at_once(tmp_path: Path) -> None:
     with closing(House(tmp_path, plain(tmp_path), connection_count_max=2)) as house:
         house.logged_in()
         house.logged_in()
-        with house.socket() as sock:
-            assert ended(sock)
+        with pytest.raises(BusyError, match="too many connections"):
+            house.logged_in()
         house.clients[0].stream.close()
         eventually(lambda: answers(house))
 
@@ -257,7 +257,7 @@ def test_too_many_connections_are_refused_at_once(tmp_path: Path) -> None:
 def answers(house: House) -> bool:
     try:
         house.logged_in().ask(messages.Ping())
-    except UnreachableError:
+    except BusyError:
         return False
     return True
 
@@ -267,6 +267,71 @@ def eventually(claim: Callable[[], bool]) -> None:
     end_s = deadline()
     while not claim():
         assert time.monotonic() < end_s
+
+
+def test_addresses_and_users_have_their_shares(tmp_path: Path) -> None:
+    transport = secured(tmp_path / "certificate")
+    with closing(House(tmp_path, transport, address_share_max=4, user_share_max=2)) as house:
+        first = house.logged_in()
+        house.logged_in()
+        with pytest.raises(BusyError, match="ines has too many connections"):
+            house.logged_in()
+        house.logged_in("tom", TOM)
+        with pytest.raises(BusyError, match="the node has too many connections"):
+            house.logged_in("tom", TOM)
+        elsewhere = house.connect("127.0.0.2")
+        with pytest.raises(BusyError, match="ines has too many connections"):
+            elsewhere.log_in("ines", INES)
+        first.stream.close()
+        eventually(lambda: answers(house))
+
+
+def test_a_crowd_that_is_told_off_has_an_end_too(tmp_path: Path) -> None:
+    with closing(House(tmp_path, plain(tmp_path), connection_count_max=1)) as house, ExitStack() as stack:
+        house.logged_in()
+        for _ in range(limits.GUEST_COUNT_MAX):
+            stack.enter_context(house.socket())
+        with house.socket() as sock:
+            assert ended(sock)
+
+
+def test_who_does_not_read_costs_no_thread(house: House) -> None:
+    """Each asks for more than the system keeps for a peer, and reads nothing of it."""
+    honest, careless = house.logged_in("tom", TOM), house.logged_in()
+    careless.keep(share_key(0), bytes(8 * limits.MIB))
+    others = [house.logged_in() for _ in range(THREAD_COUNT_MAX + 5)]
+    for client in others:
+        client.stream.send([client.session.ask(messages.Fetch((share_key(0),) * 2))], deadline())
+    eventually(lambda: sum(each.waits_to_send for each in house.server._connections) == len(others))
+    honest.make_vault()
+    honest.keep(share_key(1), b"body")
+    assert honest.ask(messages.Fetch((share_key(1),)))[1] == b"body"
+    assert len(house.server._crew._threads) <= THREAD_COUNT_MAX
+    assert house.server._crew._idle_count > 0, "they hold no thread"
+    assert others[0].answer()[1] == bytes(16 * limits.MIB), "nothing was lost by the wait"
+
+
+def test_guessing_slows_down_and_locks_nobody_out(tcp_house: House) -> None:
+    for user in ("ines", "olga", "ines", "olga", "ines"):
+        with pytest.raises(LoginError):
+            tcp_house.logged_in(user, TOM)
+    with pytest.raises(BusyError, match="the next one is tried in 1 s"):
+        tcp_house.logged_in("olga", TOM)
+    with pytest.raises(BusyError, match="the next one is tried in 1 s"):
+        tcp_house.logged_in("tom", TOM)
+    tcp_house.connect("127.0.0.2").log_in("ines", INES)
+    tcp_house.connect("127.0.0.2").log_in("tom", TOM)
+
+    def let_in() -> bool:
+        client = tcp_house.connect()
+        try:
+            client.log_in("ines", INES)
+        except BusyError:
+            client.stream.close()
+            return False
+        return True
+
+    eventually(let_in)
 
 
 # --- Many at once -------------------------------------------------------------------------------------------

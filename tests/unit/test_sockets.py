@@ -154,6 +154,43 @@ def test_send_keeps_its_deadline(pair: Pair) -> None:
         pair.client.send([bytes(32 * MIB)], time.monotonic() + 0.02)
 
 
+@pytest.mark.parametrize("kind_of_buffer", [bytes, bytearray])
+def test_a_send_that_ran_out_of_time_goes_on(
+    pair: Pair, threads: ThreadPoolExecutor, kind_of_buffer: type[bytes | bytearray]
+) -> None:
+    body = kind_of_buffer(bytes(range(251)) * (32 * MIB // 251))
+    sent = bytes(body)
+    with pytest.raises(TimedOutError):
+        pair.client.send([b"head", body, b"tail"], time.monotonic() + 0.02)
+    left_size = pair.client.unsent_size
+    assert 0 < left_size <= len(sent) + 8
+    if isinstance(body, bytearray):
+        body[:] = bytes(len(body))  # it may serve for something else meanwhile
+    with pytest.raises(TimedOutError):
+        pair.client.send([b"more"], time.monotonic())
+    assert pair.client.unsent_size <= left_size + 4
+    arrival = threads.submit(received, pair.server, len(sent) + 12)
+    pair.client.send((), soon())
+    assert pair.client.unsent_size == 0
+    assert arrival.result() == b"head" + sent + b"tailmore"
+
+
+def test_a_file_that_ran_out_of_time_goes_on(pair: Pair, threads: ThreadPoolExecutor, tmp_path: Path) -> None:
+    if not pair.client.can_send_file:
+        pytest.skip("this transport sends no files")
+    body = bytes(range(251)) * (32 * MIB // 251)
+    (tmp_path / "volume").write_bytes(b"before" + body)
+    with (tmp_path / "volume").open("rb") as volume:
+        with pytest.raises(TimedOutError):
+            pair.client.send_file(volume.fileno(), 6, len(body), time.monotonic() + 0.02)
+        assert 0 < pair.client.unsent_size < len(body)
+        with pytest.raises(TimedOutError):
+            pair.client.send((), time.monotonic())
+        arrival = threads.submit(received, pair.server, len(body) + 4)
+        pair.client.send([b"tail"], soon())
+    assert arrival.result() == body + b"tail"
+
+
 def test_deadlines_of_the_two_directions_are_apart(pair: Pair, threads: ThreadPoolExecutor) -> None:
     arrival = threads.submit(received, pair.client, 5)
     with pytest.raises(TimedOutError):
