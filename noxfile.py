@@ -106,6 +106,24 @@ def third_party(session: nox.Session) -> None:
 
 
 @nox.session
+def scan(session: nox.Session) -> None:
+    """Have sslyze look for weaknesses in the TLS of a real node."""
+    install_tests(session)
+    alone = Path(session.create_tmp()) / "sslyze"  # it wants another cryptography than dfs
+    session.run("python", "-m", "venv", str(alone))
+    session.run(str(alone / "bin" / "pip"), "install", "-q", "sslyze", external=True)
+    session.env["SSLYZE"] = str(alone / "bin" / "sslyze")
+    session.run("pytest", "tests/e2e/test_scan.py", *session.posargs)
+
+
+@nox.session
+def flood(session: nox.Session) -> None:
+    """Measure what 2,000 idle and 500 half-open connections cost honest clients of one node."""
+    install_tests(session)
+    session.run("python", "bench/flood.py", *session.posargs)
+
+
+@nox.session
 def optimized(session: nox.Session) -> None:
     """Run the tests under python -O: no promise may hang on an assert in the package."""
     install_tests(session)

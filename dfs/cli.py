@@ -384,14 +384,18 @@ def _told(context: Context, work: Callable[[], None]) -> None:
         raise
     except Exception as error:  # noqa: BLE001 - it is told as what it is: a bug
         _show_traceback(context)
-        context.fail(DfsError(f"unexpected {type(error).__name__}: {error}"))
+        from dfs.core.redaction import redacted
+
+        context.fail(DfsError(redacted(f"unexpected {type(error).__name__}: {error}")))
 
 
 def _show_traceback(context: Context) -> None:
     if context.flags.get("debug"):
         import traceback
 
-        traceback.print_exc()
+        from dfs.core.redaction import redacted
+
+        sys.stderr.write(redacted(traceback.format_exc()))
 
 
 def main() -> None:

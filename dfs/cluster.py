@@ -144,9 +144,9 @@ def client_options(conf: ClientConf, registry: Registry, state: Path, secret: Lo
     """Return what a client of a conf is made of. Raises: ConfigError, PluginError."""
     user = conf.user or system_user()
     known = known_nodes(state)
-    pins = {**known.load(), **{node.address: node.certificate for node in conf.nodes if node.certificate}}
-    if conf.ca:
-        pins = {}
+    pins = {node.address: node.certificate for node in conf.nodes if node.certificate}
+    if not conf.ca:
+        pins = {**known.load(), **pins}
     names = {node.transport or conf.transport for node in conf.nodes}
     transports = {name: _transport(conf, registry, name, pins) for name in names}
     return ClientOptions(

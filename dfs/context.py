@@ -354,10 +354,12 @@ class Context:
         from attrs import evolve
 
         from dfs.core.credentials import LoginSecret, ask_new_password
+        from dfs.core.env import leave_no_core
         from dfs.core.users_file import parse_key, record_of
 
         if key is not None:
             return record_of(name, parse_key(key), quota, role)
+        leave_no_core()
         conf = evolve(self._login_conf(), user=name)
         return record_of(name, LoginSecret(conf, name, ask_new_password)().public_key, quota, role)
 
@@ -441,6 +443,8 @@ class Context:
 def _deriving(conf: "ClientConf") -> "LoginSecret":
     """Start the derivation of a conf's login keys, asking for the password if need be."""
     from dfs.core.credentials import LoginSecret
+    from dfs.core.env import leave_no_core
     from dfs.core.places import system_user
 
+    leave_no_core()
     return LoginSecret(conf, conf.user or system_user())

@@ -6,16 +6,21 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
+
+from attrs import evolve
 
 import dfs
 from dfs.context import Context
 from dfs.core.classic import SERVE_USAGE, serve_form
 from dfs.core.conf import apply_environment, apply_flags, parse_node
+from dfs.core.env import allow_descriptors, leave_no_core
 from dfs.core.errors import ConfigError
 from dfs.core.paths import printable
 from dfs.core.places import NODE_CONF
+from dfs.core.redaction import redacted
 from dfs.core.serving import OpenedNode, open_node
 from dfs.core.settings import NodeConf
 from dfs.core.units import split_address
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from dfs.tending import Tender
 
 SYSTEM_CONF: Final = NODE_CONF
+OWN_DESCRIPTOR_COUNT: Final = 512  # vaults, volumes and databases, and connections only told that it is busy
 GRACE_S: Final = 0.2  # for requests under way when the node is told to stop
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -40,9 +46,20 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "text": record.getMessage(),
         }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+        if record.exc_text:
+            line["traceback"] = record.exc_text
         return json.dumps(line)
+
+
+class Redaction(logging.Filter):
+    """Strikes secrets out of a record before anybody writes it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, without secrets."""
+        record.msg, record.args = redacted(record.getMessage()), ()
+        if record.exc_info:  # what formatters write instead, once it is there
+            record.exc_text = redacted(logging.Formatter().formatException(record.exc_info))
+        return True
 
 
 def serve(context: Context, words: Sequence[str], flags: Mapping[str, object]) -> None:
@@ -54,6 +71,8 @@ def serve(context: Context, words: Sequence[str], flags: Mapping[str, object]) -
     # Blocked in this and so in every later thread, they wait for `sigwait` and never tear into anything.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     _set_up_log(conf)
+    leave_no_core()
+    conf = with_room(conf)
     registry = context.node_registry(conf)
     tender = _tender(conf, registry) if heal else None
     node = open_node(conf, registry=registry, version=dfs.__version__, users_required=users_required)
@@ -115,8 +134,31 @@ def _set_up_log(conf: NodeConf) -> None:
     handler.setFormatter(JsonFormatter() if conf.log_format == "json" else logging.Formatter(LOG_FORMAT))
     log = logging.getLogger("dfs")
     log.handlers = [handler]
+    log.filters = [Redaction()]
     log.propagate = False
+    threading.excepthook = _tell_crash
     log.setLevel(conf.log_level.upper())
+
+
+def with_room(conf: NodeConf) -> NodeConf:
+    """Let this process have the descriptors that its conf needs; returns what of it the system allows."""
+    allowed = allow_descriptors(conf.max_connections + OWN_DESCRIPTOR_COUNT)
+    room = max(1, allowed - OWN_DESCRIPTOR_COUNT)
+    if room >= conf.max_connections:
+        return conf
+    logging.getLogger("dfs").warning(
+        "the system allows this process %d open files: %d connections instead of %d; raise it (ulimit -n)",
+        *(allowed, room, conf.max_connections),
+    )
+    return evolve(conf, max_connections=room)
+
+
+def _tell_crash(crash: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, where the log's own rules hold."""
+    name = crash.thread.name if crash.thread else "?"
+    if crash.exc_value is not None and crash.exc_type is not SystemExit:
+        told = (crash.exc_type, crash.exc_value, crash.exc_traceback)
+        logging.getLogger("dfs").critical("the thread %s ended by a bug", name, exc_info=told)
 
 
 def _warn(conf: NodeConf, node: OpenedNode) -> None:

@@ -17,6 +17,7 @@ from dfs.core.classic import UserRecord, Users
 from dfs.core.conf import parse_users
 from dfs.core.errors import BusyError, ConfigError
 from dfs.core.keys import KdfParameters
+from dfs.core.redaction import conceal
 
 ANONYMOUS: Final = "anonymous"
 
@@ -154,6 +155,9 @@ class Accounts:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}", file=path) from error
 
     def _take(self, users: Users) -> None:
+        for record in users.entries:
+            if record.password is not None:
+                conceal(record.password)
         with self._condition:
             self._records = {record.name: record for record in users.entries}
             self._keys = {record: key for record, key in self._keys.items() if record in users.entries}

@@ -491,11 +491,12 @@ class Client:
     # Why it could not be opened
 
     def _notes(self, answers: Answers) -> list[str]:
-        return [
-            f"{getattr(error, 'line', error)}"
-            for error in answers.errors.values()
-            if isinstance(error, (PeerIdentityError, RealmError, AuthError, BusyError))
-        ]
+        kinds = (PeerIdentityError, RealmError, AuthError, BusyError)
+        notes = [error.line for error in answers.errors.values() if isinstance(error, kinds)]
+        if plain := ", ".join(place.name for place, _ in self._places if not place.transport.confidential):
+            told = f"the connection with {plain} is not encrypted: who is on the way sees who stores how much"
+            notes.append(f"{told}, and can delete")
+        return notes
 
     def _nobody(self, answers: Answers) -> Exception:
         labels = {link.address: link.label for link in self.all_links()}

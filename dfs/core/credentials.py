@@ -18,6 +18,7 @@ from typing import Final
 from dfs.core import limits
 from dfs.core.errors import ConfigError, DfsError, NoPasswordError, SecretFileError
 from dfs.core.keys import KEY_FILE, SECRET_SIZE, KdfParameters, LoginKeys, login_keys, password_secret
+from dfs.core.redaction import conceal
 from dfs.core.settings import ClientConf
 from dfs.core.types import NodeId
 from dfs.core.wire import Mark
@@ -139,6 +140,7 @@ class LoginSecret:
         self._keys: LoginKeys | None = None
         self._error: DfsError | None = None
         material = key_file_secret(conf.key_file) if conf.key_file else password_of(conf, user, ask)
+        conceal(material)
         realm, kdf = conf.realm, kdf_of(conf)
 
         def derive() -> None:

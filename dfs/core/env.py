@@ -1,12 +1,13 @@
 """The real world: clocks, entropy and the file system behind `Env` and `Files`.
 
-The only importer of `time` in core beside the sockets of transports. What only a node needs (sqlite3, ctypes,
-fcntl) is imported when it is first used, so that a client that merely reads a clock does not pay for it.
+The only importer of `time` in core beside the sockets of transports. What only some need (sqlite3, ctypes,
+fcntl, resource) is imported when it is first used, so that who merely reads a clock does not pay for it.
 """
 
 import errno
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 BUFFER_COUNT_MAX: Final = 1024  # buffers of one pwritev; what Linux and POSIX guarantee in practice
+PR_SET_DUMPABLE: Final = 4  # of prctl(2)
 PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 BUSY_TIMEOUT_S: Final = 5.0
 
@@ -41,6 +43,36 @@ class RealEnv:
     def random_bytes(self, size: int) -> bytes:
         """``size`` bytes fit for keys."""
         return os.urandom(size)
+
+
+def leave_no_core() -> None:
+    """Have this process leave no core file, where the system lets it: it would hold keys and passwords.
+
+    On Linux other processes of the same user cannot look into its memory either.
+    """
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    if sys.platform == "linux":  # crash handlers may ignore that limit
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def allow_descriptors(count: int) -> int:
+    """Let this process open so many files and sockets; returns how many of them the system allows."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):  # macOS has a bound of its own beside "unlimited"
+        return soft
+    return wanted
 
 
 @functools.cache

@@ -113,6 +113,14 @@ def _write(path: Path, content: bytes) -> None:
         os.close(folder_descriptor)
 
 
+def certificate_digest(path: str) -> bytes:
+    """Return SHA-256 of the first certificate of a PEM file. Raises: ConfigError: there is none."""
+    try:
+        return _digest(Path(path).read_text("ascii", errors="replace"), path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", file=path) from error
+
+
 def _digest(text: str, path: str) -> bytes:
     """Return SHA-256 of the first certificate of a PEM text; without ssl, which plain tcp need not load."""
     match = PEM_PATTERN.search(text)

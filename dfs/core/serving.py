@@ -6,7 +6,7 @@ from pathlib import Path
 from dfs.core.accounts import Accounts
 from dfs.core.env import RealEnv, RealFiles
 from dfs.core.errors import ConfigError
-from dfs.core.identity import ensure_certificate, ensure_node_id
+from dfs.core.identity import certificate_digest, ensure_certificate, ensure_node_id
 from dfs.core.interface import StoreOptions, Transport, TransportOptions
 from dfs.core.keys import KdfParameters
 from dfs.core.records import frozen
@@ -104,8 +104,11 @@ def _users_file(own: str) -> str:
 def _node_transport(conf: NodeConf, registry: Registry, own: str, name: str) -> tuple[Transport, bytes]:
     plugin = registry.get("dfs_transports", conf.transport).plugin
     certificate, key, fingerprint = conf.certificate, conf.private_key, b""
-    if plugin.needs_certificate and not certificate:
-        certificate, key, fingerprint = ensure_certificate(own, name)
+    if plugin.needs_certificate:
+        if certificate:
+            fingerprint = certificate_digest(certificate)
+        else:
+            certificate, key, fingerprint = ensure_certificate(own, name)
     options = TransportOptions(
         values=conf.plugins.get(conf.transport, {}),
         certificate_path=certificate,

@@ -306,3 +306,31 @@ def test_importing_it_is_cheap() -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert ran.stdout == b"[]\n"
+
+
+# --- The process --------------------------------------------------------------------------------------------
+
+
+def in_a_process(program: str) -> str:
+    """Run it alone: what a process gives up it cannot have back."""
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=True
+    ).stdout.strip()
+
+
+def test_no_core_file_is_left() -> None:
+    told = in_a_process(
+        "import ctypes, resource; from dfs.core.env import leave_no_core; leave_no_core()\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+    assert told == "0 0"
+
+
+def test_descriptors_are_allowed_as_far_as_the_system_lets_us() -> None:
+    told = in_a_process(
+        "import resource; from dfs.core.env import allow_descriptors\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 200))\n"
+        "print(*map(allow_descriptors, (50, 100, 1000)), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    assert told == "50 100 200 200"

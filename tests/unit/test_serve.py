@@ -8,14 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from dfs.context import Context
+from dfs.core import redaction
 from dfs.core.errors import ConfigError
-from dfs.serve import JsonFormatter, node_conf, notify
+from dfs.core.redaction import conceal
+from dfs.core.settings import NodeConf
+from dfs.serve import JsonFormatter, _set_up_log, node_conf, notify
 
 ROOT = Path(__file__).parents[2]
 
@@ -221,6 +226,52 @@ def test_a_conf_that_is_not_there_is_named() -> None:
     context.flags["conf"] = "no-such.toml"
     with pytest.raises(ConfigError, match=r"no-such\.toml"):
         node_conf(context, [], {})
+
+
+@pytest.mark.parametrize(
+    ("limit", "soft", "room"), [(10_000, 128, 4096), (1_000, 128, 488), (4608, 4608, 4096), (600, 600, 88)]
+)
+def test_a_node_asks_for_the_descriptors_its_connections_need(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, limit: int, soft: int, room: int
+) -> None:
+    """In a process of its own: what is given up cannot be taken back."""
+    program = (
+        "import resource, sys; from dfs.serve import with_room; from dfs.core.settings import NodeConf\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {limit}))\n"
+        "print(with_room(NodeConf()).max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert ended.stdout.split() == [str(room), str(min(limit, max(soft, 4608)))]
+    assert ("ulimit" in ended.stderr) == (room < 4096)
+
+
+def test_secrets_are_struck_out_of_every_record(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(redaction, "_forms", set())
+    conceal("white rabbit")
+    log = logging.getLogger("dfs")
+    kept = log.handlers, log.filters, log.propagate, log.level, threading.excepthook
+    try:
+        for log_format in ("text", "json"):
+            _set_up_log(evolve(NodeConf(), log_format=log_format))
+            log.warning("%s said: %r", "Alice", "white rabbit")
+            try:
+                int("white rabbit")
+            except ValueError:
+                log.exception("a bug")
+            crashed = threading.Thread(target=lambda: int("white rabbit"), name="dfs-mole")
+            crashed.start()
+            crashed.join()
+    finally:
+        log.handlers, log.filters, log.propagate, log.level, threading.excepthook = kept
+    told = capsys.readouterr().err
+    assert "rabbit" not in told
+    assert told.count("'***'") == 6, "the words; the lines of code that hold them not counted"
+    assert told.count("Traceback") == 4
+    assert told.count("the thread dfs-mole ended by a bug") == 2
 
 
 def test_the_log_can_be_read_by_programs() -> None:

@@ -62,6 +62,16 @@ def test_in_plain_text_no_certificate_is_made(opened: Opener) -> None:
     assert not (opened.folder / "attic" / ".node" / "certificate.pem").exists()
 
 
+def test_a_certificate_of_ones_own_is_told_by_its_fingerprint(opened: Opener) -> None:
+    first = opened(transport="tls")
+    first.server.stop(0)
+    own = opened.folder / "attic" / ".node"
+    again = opened(
+        transport="tls", certificate=str(own / "certificate.pem"), private_key=str(own / "key.pem")
+    )
+    assert again.fingerprint == first.fingerprint
+
+
 def test_users_come_from_the_conf_the_current_folder_or_the_node(opened: Opener) -> None:
     node = opened()
     assert node.users_path == str(opened.folder / "attic" / ".node" / "users")
@@ -122,10 +132,9 @@ def test_a_node_that_cannot_be_opened_lets_its_directory_go(opened: Opener) -> N
         with pytest.raises(ConfigError, match="does not hold a node id"):
             opened()
     identity.write_text(kept)
-    node = opened(transport="tls", certificate="/no/such/certificate", private_key="/no/such/key")
-    with pytest.raises(ConfigError, match="/no/such/certificate"):
-        node.server.start()
-    node.server.stop(0)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="/no/such/certificate"):
+            opened(transport="tls", certificate="/no/such/certificate", private_key="/no/such/key")
     with pytest.raises(UnknownPluginError):
         opened(transport="pigeon")
     assert not opened().fresh
