@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from dfs.core.registry import Registry
     from dfs.tending import Tender
 
-SYSTEM_CONF: Final = NODE_CONF
 OWN_DESCRIPTOR_COUNT: Final = 512  # vaults, volumes and databases, and connections only told that it is busy
 GRACE_S: Final = 0.2  # for requests under way when the node is told to stop
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
@@ -119,9 +118,9 @@ def node_conf(context: Context, words: Sequence[str], flags: Mapping[str, object
 
 def _read_conf(context: Context) -> NodeConf:
     path = context.flags.get("conf")
-    if path is None and not os.path.exists(SYSTEM_CONF):
+    if path is None and not os.path.exists(NODE_CONF):
         return NodeConf()
-    named = str(path or SYSTEM_CONF)
+    named = str(path or NODE_CONF)
     try:
         with open(named, "rb") as file:
             return parse_node(file.read(), named)
