@@ -40,9 +40,23 @@ def _no_extension(code: int, _body: bytes) -> object:
     raise _refuse(f"extension type {code}")
 
 
-def _unpacker(size_max: int) -> msgpack.Unpacker:
+class _Allowance:
+    """How many items one value may still have: a byte on the wire can be an item of eighty bytes here."""
+
+    def __init__(self) -> None:
+        self.left = limits.ITEM_COUNT_MAX
+
+    def spend(self, items: list[object]) -> list[object]:
+        self.left -= len(items)
+        if self.left < 0:
+            raise _refuse(f"more than {limits.ITEM_COUNT_MAX} items")
+        return items
+
+
+def _unpacker(size_max: int, allowance: _Allowance | None) -> msgpack.Unpacker:
     return msgpack.Unpacker(
         raw=False,
+        list_hook=None if allowance is None else allowance.spend,
         strict_map_key=True,
         ext_hook=_no_extension,
         max_buffer_size=size_max,
@@ -71,11 +85,14 @@ def decode_run(
     fitting: list[object] = []
     packed: list[bytes] = []
     try:
-        unpacker = _unpacker(size_max)
+        allowance = None if len(encoded) <= limits.ITEM_COUNT_MAX else _Allowance()
+        unpacker = _unpacker(size_max, allowance)
         unpacker.feed(encoded)
         for value in unpacker:  # checked one by one: what does not fit is not gathered
             fitting.append(shape(value))
             packed.append(msgpack.packb(value, use_bin_type=True))
+            if allowance is not None:
+                allowance.left = limits.ITEM_COUNT_MAX
         if b"".join(packed) != encoded:
             raise _refuse("not in canonical form")
     except (ValueError, msgpack.UnpackException) as reason:

@@ -51,6 +51,7 @@ REGISTER_COUNT: Final = 128  # registers a client asks for at once: their larges
 LIST_COUNT_MAX: Final = 1024  # rows of one LIST reply
 MISSING_COUNT_MAX: Final = 16  # missing shares named in one ACCEPT result: all results fit a control body
 ARRAY_COUNT_MAX: Final = 4096  # items of one array in any encoding; allocated as announced
+ITEM_COUNT_MAX: Final = 1 << 18  # items of all arrays of one encoded value together
 BULK_POOL_SIZE: Final = 64 * MIB  # all bulk buffers of one node process
 BULK_POOL_SHARE: Final = 40 * MIB  # of it, for one user: two of the largest frames, and others find room
 UNSENT_SIZE_MAX: Final = 64 * MIB  # of replies that peers do not read, in one node process

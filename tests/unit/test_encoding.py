@@ -172,6 +172,20 @@ def test_announced_sizes_cost_little(bomb: bytes) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("item", [b"\x90", b"\x91\x00", b"\xa2ab", b"\xc4\x02ab", b"\xcf" + b"\xff" * 8])
+def test_many_small_items_cost_little(item: bytes) -> None:
+    """One byte on the wire must not become a hundred here, however it is packed."""
+    row = struct.pack(">BH", 0xDC, 2048) + item * 2048
+    bomb = struct.pack(">BH", 0xDC, 2048) + row * (2048 // len(item))
+    tracemalloc.start()
+    try:
+        with pytest.raises(IntegrityError):
+            read(bomb, PAIR, size_max=limits.BULK_SIZE_MAX)
+        assert tracemalloc.get_traced_memory()[1] < 60 * limits.MIB
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_run_of_what_does_not_fit_is_not_gathered() -> None:
     encoded = bytes(limits.MIB)  # as many small numbers
     tracemalloc.start()
