@@ -98,6 +98,14 @@ def chaos(session: nox.Session) -> None:
     session.run("pytest", "tests/chaos", "-m", "chaos", *session.posargs)
 
 
+@nox.session(python=PYTHONS[0])
+def fuzz(session: nox.Session) -> None:
+    """Fuzz parsers, guided by coverage: TARGET (or all) --runs N --seconds S; see tests/fuzz/drive.py."""
+    install_tests(session)
+    session.install("--only-binary", "atheris", *group("fuzz"))
+    session.run("python", "-m", "tests.fuzz.drive", *(session.posargs or ["all", "--runs", "20000"]))
+
+
 @nox.session
 def third_party(session: nox.Session) -> None:
     """Install packages of strangers into a fresh environment and store files with their plugins."""

@@ -23,11 +23,12 @@ from dfs.core.env import RealEnv
 from dfs.core.errors import ConfigError, DfsError, NodeError, PeerIdentityError, ProtocolError
 from dfs.core.folders import Listed
 from dfs.core.interface import NodeCertificate, Transport, TransportOptions
-from dfs.core.link import Link, Trust
+from dfs.core.link import Trust
 from dfs.core.paths import canonical
 from dfs.core.places import load_conf as load_conf, state_folder, system_user
 from dfs.core.records import frozen
 from dfs.core.registry import Registry
+from dfs.core.remembering import Memories
 from dfs.core.settings import ClientConf, Conf
 from dfs.core.types import Entry, EntryKind, NodeId, Outcome, Version
 from dfs.plugins import BUILTIN
@@ -50,8 +51,7 @@ class Progress(Protocol):
         """So many more plain bytes are stored or fetched."""
 
 
-def _ignore(_size: int, /) -> None:
-    """Take progress nobody watches."""
+def _ignore(_size: int, /) -> None: ...
 
 
 @frozen
@@ -128,8 +128,8 @@ def _opened(conf: ClientConf, options: ClientOptions, state: Path) -> "Cluster":
     client = Client(options)
     try:
         opened = client.open_entered() if options.entering else client.open()
-        marks = KnownMarks(state, conf.realm, options.entering or options.user)
-        return Cluster(client, opened, conf, marks, options)
+        memories = Memories(state, conf.realm, options.entering or options.user)
+        return Cluster(client, opened, conf, memories, options)
     except BaseException:
         client.close()
         raise
@@ -243,12 +243,12 @@ class Cluster:
     """
 
     def __init__(
-        self, client: Client, opened: Opened, conf: ClientConf, marks: KnownMarks, options: ClientOptions
+        self, client: Client, opened: Opened, conf: ClientConf, memories: Memories, options: ClientOptions
     ) -> None:
         self._client = client
-        self._marks: Final = marks
+        self._memories: Final = memories
         self._options: Final = options
-        self._vault = opened.vault
+        self._vault = memories.recall(opened.vault)
         self.conf: Final = conf
         self.made: Final = opened.made
         self.notes: Final = opened.notes
@@ -265,7 +265,7 @@ class Cluster:
 
     def close(self) -> None:
         """End all connections."""
-        self._marks.keep(self._client.marks())
+        self._memories.keep(self._client.marks(), self._vault)
         self._client.close()
 
     # Files
@@ -291,9 +291,10 @@ class Cluster:
         making = self._made(allow_degraded=allow_degraded, progress=progress)
         outcomes: list[Put] = []
         for batch in _batches(uploads):
+            fresh = (Version(os.urandom(limits.OPERATION_ID_SIZE)) for _ in batch)
             items = [
-                putting.PutItem(canonical(upload.path), upload.content, self._fresh(), if_version, if_absent)
-                for upload in batch
+                putting.PutItem(canonical(upload.path), upload.content, version, if_version, if_absent)
+                for upload, version in zip(batch, fresh, strict=True)
             ]
             try:
                 outcomes.extend(self._client.run(putting.put_files(self._vault, items, making)))
@@ -451,7 +452,7 @@ class Cluster:
         )
         joined = frozenset(repaired.joined)
         told = self._client.marks()
-        self._marks.begin_anew({node: told[node] for node in joined if node in told})
+        self._memories.marks.begin_anew({node: told[node] for node in joined if node in told})
         self._vault = vaults.joined(self._vault, joined)
         return repaired
 
@@ -504,16 +505,21 @@ class Cluster:
             size = sum(kept) // max(1, len(kept))
             needed, _ = self.geometry
             return Repaired(Planned(read_size=size * needed, written_size=size))
-        known = self._marks.load().get(lost)
+        known = self._memories.marks.load().get(lost)
         incarnation = known.incarnation + 1 if known is not None else 2
         self._client.adopt(link, lost, incarnation)
         self._client.close()
-        self._client = Client(evolve(self._options, known_marks=self._marks.load()))
-        self._vault = self._client.open().vault
+        self._client = Client(evolve(self._options, known_marks=self._memories.marks.load()))
+        self._vault = evolve(self._client.open().vault, floors=self._vault.floors)
         self.node_names = dict(self._vault.names)
         return self.repair(progress=progress)
 
     # Nodes
+
+    @property
+    def suspicions(self) -> Mapping[NodeId, str]:
+        """Nodes that told what cannot be true since the cluster was opened, and what."""
+        return self._vault.suspicions
 
     def refresh(self) -> None:
         """Look whether nodes that were down at the login are back. Commands try all others themselves."""
@@ -531,7 +537,7 @@ class Cluster:
                 link.down.what if link.down is not None else "",
                 link.down,
             )
-            for link in self._links()
+            for link in self._client.all_links()
         ]
 
     @property
@@ -556,14 +562,8 @@ class Cluster:
         """How many nodes of a group must answer for a new file to be stored: max(R, W, H)."""
         return self._client.write_threshold(self._vault)
 
-    def _links(self) -> Iterator[Link]:
-        return self._client.all_links()
-
     def _run(self, operation: Operation[T]) -> T:
         return self._client.run(operation)
-
-    def _fresh(self) -> Version:
-        return Version(os.urandom(limits.OPERATION_ID_SIZE))
 
     def _made(self, *, allow_degraded: bool, progress: Callable[[int], object]) -> "Making":
         stages = self._client.stages(self._vault)

@@ -218,6 +218,8 @@ class Console:
     def close(self) -> None:
         """Let go of the cluster."""
         if self._cluster is not None:
+            for text in texts.distrust(self._cluster.node_names, self._cluster.suspicions):
+                self._note(f"warning: {text}")
             self._cluster.close()
             self._cluster = None
 

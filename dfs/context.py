@@ -416,9 +416,13 @@ class Context:
     # The end
 
     def close(self) -> None:
-        """Show what was asked for with --stats, and let go of the cluster."""
+        """Show what was asked for with --stats, name nodes that lied, and let go of the cluster."""
         if self._cluster is None:
             return
+        from dfs.texts import distrust
+
+        for text in distrust(self._cluster.node_names, self._cluster.suspicions):
+            self.output.warn(text)
         if self.flags.get("stats"):
             self._show_traffic(self._cluster)
         self._cluster.close()

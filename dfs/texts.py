@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 from dfs.core.paths import name_of, printable
-from dfs.core.types import EntryKind, NodeId, Outcome
+from dfs.core.types import BAD_SHARES, EntryKind, NodeId, Outcome
 from dfs.core.units import (
     count_text as count_text,
     duration_text as duration_text,
@@ -93,6 +93,16 @@ def got_detail(got: "Got", labels: Mapping[NodeId, str], seconds: float) -> str:
 def label_name(labels: Mapping[NodeId, str], node: NodeId) -> str:
     """Return a node's name, without its address, fit for a terminal."""
     return printable(labels.get(node, node.hex()[:8]).partition(" ")[0])
+
+
+def distrust(labels: Mapping[NodeId, str], suspicions: Mapping[NodeId, str]) -> list[str]:
+    """Return what to say of nodes that told what cannot be true; bad shares are told with their files."""
+    return [
+        f"{label_name(labels, node)} is not to be trusted: it told {printable(told)}; the others were enough"
+        "  (DFS-E402)"
+        for node, told in suspicions.items()
+        if told != BAD_SHARES
+    ]
 
 
 def reason(state: NodeState) -> str:

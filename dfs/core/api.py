@@ -40,6 +40,7 @@ from dfs.core.errors import (
     QuotaError as QuotaError,
     RealmError as RealmError,
     RemoteProtocolError as RemoteProtocolError,
+    RollbackError as RollbackError,
     SealedError as SealedError,
     SecretFileError as SecretFileError,
     SpaceError as SpaceError,
@@ -103,6 +104,7 @@ from dfs.core.sockets import (
     dial as dial,
 )
 from dfs.core.types import (
+    BAD_SHARES as BAD_SHARES,
     CODEC_PLAIN as CODEC_PLAIN,
     NO_BALLOT as NO_BALLOT,
     RETURNING as RETURNING,

@@ -5,17 +5,16 @@ answer. The decisions are in register.py, the rules in PROTOCOL.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from hmac import compare_digest
 from typing import TypeAlias
 
 from attrs import define, evolve, field
 
 from dfs.core import bulk_rows, limits, messages, register
+from dfs.core.believing import checked, proven
 from dfs.core.bulk_rows import AcceptItem, RowState
 from dfs.core.effects import Answers, Operation, Reply, Send, ask, sleep, together
 from dfs.core.encoding import chop
 from dfs.core.errors import (
-    CorruptEntryError,
     DfsError,
     IncompleteError,
     LocalProtocolError,
@@ -104,31 +103,9 @@ def batches(vault: Vault, keys: Iterable[RegisterKey]) -> Iterator[tuple[Group, 
             yield group, members[first : first + limits.REGISTER_COUNT]
 
 
-def checked(vault: Vault, key: RegisterKey, state: RowState, *, valued: bool = True) -> RowState:
-    """Return the state, as corrupt if its value is not authentic (a damaged or lying row is no vote).
-
-    ``valued``: values were asked for; a row that lacks its own is not authentic either.
-    """
-    row = state.row
-    if row is None or not row.accepted or not (row.value or valued) or vault.keyless:
-        return state
-    try:
-        open_entry(vault.keys.entry, key, row)
-    except CorruptEntryError:
-        return RowState(corrupt=True)
-    return state
-
-
 def visible(entry: Entry | None) -> Entry | None:
     """Return the entry, a tombstone as nothing."""
     return None if entry is None or entry.kind is EntryKind.TOMBSTONE else entry
-
-
-def proven(vault: Vault, key: RegisterKey, row: RegisterRow) -> bool:
-    """Return whether a row's confirm tag shows that its ballot was chosen."""
-    if vault.keyless or not row.confirmed:
-        return False
-    return compare_digest(row.confirmed, confirm_tag(vault.keys, key, row.accepted, row.digest))
 
 
 def change_registers(vault: Vault, changes: Sequence[Change]) -> Operation[Outcomes]:
@@ -199,6 +176,8 @@ def change_group(vault: Vault, group: Group, changes: Sequence[Change]) -> Opera
     for attempt in attempts:
         if attempt.outcome is None:
             attempt.outcome = _gave_up(attempt, "other clients keep writing it")
+        elif isinstance(attempt.outcome, Changed) and attempt.item is not None:
+            vault.floors.saw(attempt.change.key, attempt.ballot)
     yield from _confirm(
         vault, group, [attempt for attempt in attempts if isinstance(attempt.outcome, Changed)]
     )
@@ -241,7 +220,7 @@ def _prepare(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operat
         if len(promises) != len(attempts):
             raise RemoteProtocolError("a PREPARE reply of another length")
         for attempt, promise in zip(attempts, promises, strict=True):
-            state = checked(vault, attempt.change.key, promise.state)
+            state = checked(vault, node, attempt.change.key, promise.state)
             if promise.granted and not state.corrupt:
                 attempt.promises[node] = state
             elif promise.ballot:
@@ -262,6 +241,7 @@ def _prepare(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operat
     sends = [Send(node, node, request) for node in group.nodes]
     answers = yield from ask(sends, enough, take=take, stragglers=False)
     full = yield from space_errors({node: [messages.OVER_QUOTA] for node, keys in over.items() if keys})
+    vault.note(answers.errors)
     for attempt in attempts:
         if not _promised(vault, group, attempt) and not refused[attempt.change.key]:
             mine = {node: error for node, error in full.items() if attempt.change.key in over[node]}
@@ -525,6 +505,7 @@ def _accept_at(
     enough = 0 if lenient else min(group.quorum.write, len(sends))  # those who owe need not be waited for
     answers = yield from ask(sends, lambda answers: len(answers.replies) >= enough, take=take)
     judged.errors.update(answers.errors)
+    vault.note(answers.errors)
 
 
 def _lenient(attempt: _Attempt, node: NodeId) -> bool:

@@ -166,6 +166,17 @@ class CorruptEntryError(IntegrityError):
     code = "DFS-E403"
 
 
+class RollbackError(IntegrityError):
+    """Nodes hold an older version than this client has seen."""
+
+    code = "DFS-E405"
+    kept_default = "Nothing was changed."
+    next_default = (
+        "If they were put back from a backup and the older version shall count: remove the folder"
+        " floors from the client's state folder."
+    )
+
+
 class QuorumError(DfsError):
     """Too few nodes answered.
 

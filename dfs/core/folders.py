@@ -19,7 +19,7 @@ from dfs.core.consensus import (
     change_registers,
 )
 from dfs.core.effects import Operation
-from dfs.core.errors import ConflictError, DfsError, NotFoundError, QuorumError
+from dfs.core.errors import ConflictError, DfsError, NotFoundError, QuorumError, RollbackError
 from dfs.core.keys import directory_id, register_key
 from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Stages, name_stripe, place_stripe, stripe_size
@@ -200,6 +200,8 @@ def _list(vault: Vault, path: str) -> Operation[tuple[list[Listed], bool]]:
     if path:
         key = register_key(vault.keys, path)
         marker = (yield from read_registers(vault, [key]))[key]
+        if marker.error is not None and marker.entry is None:
+            raise marker.error
         if marker.entry is None and not marker.stale:
             raise NotFoundError(f"{printable(path)}: there is no such folder")
         if marker.entry is not None and marker.entry.kind is EntryKind.FILE:
@@ -219,6 +221,9 @@ def _registers_of(vault: Vault, group: Group, directory: DirectoryId) -> Operati
     """Return all registers of a directory, and whether it is sure that nothing else is there.
 
     It is not when fewer than R nodes spoke about a part of it, or when a removal may be half-done.
+
+    Raises:
+        RollbackError: nodes hide or roll back what this client has seen.
     """
     found: list[Found] = []
     sure = True
@@ -231,6 +236,13 @@ def _registers_of(vault: Vault, group: Group, directory: DirectoryId) -> Operati
         sure = sure and len(vault.counted.intersection(page.floors)) >= group.quorum.read
         sure = sure and not any(item.stale and item.entry is None for item in registers)
         after, more = page.after, page.more
+    unseen = vault.floors.of(directory).keys() - {item.key.name for item in found}
+    if unseen and sure:
+        missed = [RegisterKey(directory, name) for name in sorted(unseen)]
+        found.extend((yield from read_registers(vault, missed, wait_all=True)).values())
+    for item in found:
+        if isinstance(item.error, RollbackError):
+            raise item.error
     return found, sure
 
 
@@ -354,6 +366,8 @@ def remove_entries(
     found = yield from read_registers(vault, list(keys.values()), wait_all=True)
     for state in found.values():
         require_quorum(vault, vault.group(state.key.directory), state, None, degraded=False)
+        if isinstance(state.error, RollbackError):
+            raise state.error
     changes = [_remove_change(vault, path, found[key], kind, if_version) for path, key in keys.items()]
     outcomes: Outcomes = yield from change_registers(vault, changes)
     return {path: outcomes[key] for path, key in keys.items()}

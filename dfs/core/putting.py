@@ -16,6 +16,7 @@ from dfs.core.errors import (
     ConflictError,
     DfsError,
     QuorumError,
+    RollbackError,
     SpaceError,
     UnknownOutcomeError,
 )
@@ -172,7 +173,7 @@ def _ensure_again(vault: Vault, folders: Sequence[str]) -> Operation[Ensured]:
 def _refusal(item: PutItem, found: Found) -> DfsError | None:
     current = found.entry
     shown = printable(item.path)
-    if found.error is not None and item.conditional:
+    if found.error is not None and (item.conditional or isinstance(found.error, RollbackError)):
         return found.error
     if found.stale or (current is not None and current.version == item.version):
         return None  # what cannot be read may be written over; PREPARE tells the rest

@@ -10,6 +10,7 @@ from typing import Final
 from attrs import evolve, field
 
 from dfs.core import bulk_rows, limits, messages
+from dfs.core.believing import checked, proven
 from dfs.core.bulk_rows import RowState, ShareBody
 from dfs.core.consensus import (
     Change,
@@ -17,12 +18,10 @@ from dfs.core.consensus import (
     Proposal,
     batches,
     change_group,
-    checked,
-    proven,
     visible,
 )
 from dfs.core.effects import Answers, Operation, Reply, Send, ask, together
-from dfs.core.errors import DfsError, QuorumError, RemoteProtocolError
+from dfs.core.errors import DfsError, QuorumError, RemoteProtocolError, RollbackError
 from dfs.core.manifest import open_entry
 from dfs.core.records import frozen
 from dfs.core.refusals import too_few
@@ -94,7 +93,7 @@ def _read_group(
         rows = bulk_rows.decode_states(reply.bulk)
         if len(rows) != len(keys):
             raise RemoteProtocolError("a READ reply of another length")
-        states[node] = [checked(vault, key, row) for key, row in zip(keys, rows, strict=True)]
+        states[node] = [checked(vault, node, key, row) for key, row in zip(keys, rows, strict=True)]
 
     def of_key(index: int) -> dict[NodeId, RowState]:
         return {node: rows[index] for node, rows in states.items()}
@@ -107,6 +106,7 @@ def _read_group(
 
     sends = [Send(node, node, request) for node in group.nodes]
     answers = yield from ask(sends, enough, take=take, stragglers=wait_all, quick=True)
+    vault.note(answers.errors)
     if not states:
         raise too_few(vault, group, answers, group.quorum.read)
     found: dict[RegisterKey, Found] = {}
@@ -114,7 +114,7 @@ def _read_group(
     for index, key in enumerate(keys):
         reading = decide(vault, group, key, of_key(index), final=True)
         found[key] = found_in(vault, key, reading, of_key(index))
-        if reading.verdict is Verdict.COMPLETE:
+        if reading.verdict is Verdict.COMPLETE and found[key].error is None:
             undecided.append(found[key])
     if undecided:
         completed = yield from complete(vault, group, undecided)
@@ -160,6 +160,7 @@ def list_page(vault: Vault, group: Group, directory: DirectoryId, after: bytes) 
 
     sends = [Send(node, node, request(index)) for index, node in enumerate(group.nodes)]
     answers = yield from ask(sends, take=take, quick=True)
+    vault.note(answers.errors)
     if not rows:
         raise too_few(vault, group, answers, group.quorum.read)
     horizon = min(unfinished, default=NameId(b"\xff" * limits.NAME_ID_SIZE))
@@ -167,7 +168,11 @@ def list_page(vault: Vault, group: Group, directory: DirectoryId, after: bytes) 
     states = {
         name: {
             node: checked(
-                vault, RegisterKey(directory, name), _floored(listed.get(name), floors[node]), valued=False
+                vault,
+                node,
+                RegisterKey(directory, name),
+                _floored(listed.get(name), floors[node]),
+                valued=False,
             )
             for node, listed in rows.items()
         }
@@ -195,18 +200,47 @@ def decide(
 
 
 def found_in(vault: Vault, key: RegisterKey, reading: Reading, states: Mapping[NodeId, RowState]) -> Found:
-    """Return what a reading found, opened."""
+    """Return what a reading found, opened; an error and nothing where this client has seen a newer one."""
     top = reading.top
+    error = _below_floor(vault, key, reading, states)
+    entry = open_entry(vault.keys.entry, key, top) if top is not None and error is None else None
     return Found(
         key=key,
-        entry=visible(open_entry(vault.keys.entry, key, top)) if top is not None else None,
+        entry=visible(entry),
         row=top,
-        stale=reading.stale,
+        stale=reading.stale or error is not None,
+        error=error,
         rows=reading.holders,
         shares={(node, share.key): share for node, state in states.items() for share in state.shares},
         answered=frozenset(states),
         corrupt=frozenset(node for node, state in states.items() if state.corrupt),
     )
+
+
+def _below_floor(
+    vault: Vault, key: RegisterKey, reading: Reading, states: Mapping[NodeId, RowState]
+) -> DfsError | None:
+    """Return what is wrong when this client has seen a newer version than the nodes tell; else remember it.
+
+    A name may be gone because its removal was forgotten: then more than r nodes say so by their floor.
+    """
+    floor, top = vault.floors.at(key), reading.top
+    if top is not None and top.accepted >= floor:
+        if reading.verdict is Verdict.ANSWER:
+            vault.floors.saw(key, top.accepted)
+        return None
+    if not floor or (top is None and reading.stale):
+        return None
+    if top is None:
+        floored = sum(1 for node, state in states.items() if node in vault.counted and state.floor >= floor)
+        if floored > vault.group(key.directory).quorum.tolerance:
+            vault.floors.drop(key)
+            return None
+    told = sorted(node for node, state in states.items() if not state.corrupt)
+    if reading.stale:
+        return QuorumError(f"only nodes answer that hold an older version than was seen: {vault.named(told)}")
+    vault.suspect(told, "an older version than was seen")
+    return RollbackError(f"{vault.named(told)} hold an older version than this client has seen")
 
 
 def complete(vault: Vault, group: Group, found: Sequence[Found]) -> Operation[list[Found]]:

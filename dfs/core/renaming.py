@@ -19,6 +19,7 @@ from dfs.core.errors import (
     IncompleteError,
     NotFoundError,
     QuorumError,
+    RollbackError,
     UnknownOutcomeError,
 )
 from dfs.core.folders import ballot_after, ensure_folders, remove_entries, remove_folder, stat, walk
@@ -82,6 +83,8 @@ def copy_entry(vault: Vault, old: str, new: str, slots: Sequence[Slot]) -> Opera
     if entry is None or entry.kind is not EntryKind.FILE:
         raise NotFoundError(f"{printable(old)} does not exist")
     there = (yield from read_registers(vault, [new_key]))[new_key]
+    if isinstance(there.error, RollbackError):
+        raise there.error
     version = Version(vault.entropy(limits.OPERATION_ID_SIZE))
     copy = evolve(entry, path=new, version=version)
     source, target = vault.group(key.directory), vault.group(new_key.directory)

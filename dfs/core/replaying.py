@@ -12,6 +12,7 @@ from typing import Final
 from attrs import define, evolve, field
 
 from dfs.core import bulk_rows, limits, messages, register
+from dfs.core.believing import proven
 from dfs.core.bulk_rows import ReplayItem, RowState
 from dfs.core.consensus import (
     ACCEPT_ROWS_SIZE_MAX,
@@ -20,7 +21,6 @@ from dfs.core.consensus import (
     Changed,
     Proposal,
     change_registers,
-    proven,
 )
 from dfs.core.effects import Answers, Operation, Reply, Send, ask
 from dfs.core.encoding import chop

@@ -4,7 +4,7 @@ Pure operations (effects.py). A node that fails is left out; who holds what in t
 guessed.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, product
 
 from attrs import define, evolve, field
@@ -25,6 +25,7 @@ from dfs.core.effects import (
     work,
 )
 from dfs.core.errors import IncompleteError, IntegrityError, NodeError, RemoteProtocolError
+from dfs.core.floors import Floors
 from dfs.core.interface import Buffer, Code
 from dfs.core.keys import VaultKeys
 from dfs.core.manifest import chunks_digest, decode_chunks
@@ -33,6 +34,7 @@ from dfs.core.quorum import Quorum, quorum_of, readable
 from dfs.core.records import frozen
 from dfs.core.roster import group_of
 from dfs.core.types import (
+    BAD_SHARES,
     Chunk,
     Claim,
     DirectoryId,
@@ -67,7 +69,8 @@ class Vault:
     fresh random bytes. ``names``: what people call the nodes. ``stages_of``: the behaviours behind a recipe,
     ``packer_of``: behind a qualified compressor name, ``code_of``: behind a claim's code and geometry (all
     raise PluginError when one is missing). ``keyless``: a healer's view, which has no keys to open or prove
-    anything with.
+    anything with. ``floors``: what this client has seen of registers. ``suspicions``: nodes that told what
+    cannot be true, and what; it grows while operations run.
     """
 
     keys: VaultKeys = field(repr=False)
@@ -82,6 +85,19 @@ class Vault:
     returning: frozenset[NodeId] = frozenset()
     rolled_back: frozenset[NodeId] = frozenset()
     keyless: bool = False
+    floors: Floors = field(factory=Floors, repr=False, eq=False)
+    suspicions: dict[NodeId, str] = field(factory=dict, eq=False)
+
+    def suspect(self, nodes: Iterable[NodeId], reason: str) -> None:
+        """Remember that nodes told what cannot be true; the first reason of each stays."""
+        for node in nodes:
+            self.suspicions.setdefault(node, reason)
+
+    def note(self, errors: Mapping[NodeId, Exception]) -> None:
+        """Suspect the nodes whose answers were nonsense."""
+        for node, error in errors.items():
+            if isinstance(error, (RemoteProtocolError, IntegrityError)):
+                self.suspect([node], error.what)
 
     def group(self, directory: DirectoryId) -> Group:
         """Return the group of a directory."""
@@ -310,6 +326,7 @@ class _Fetch:
         del self.waiting[pair]
         index, node = pair
         if isinstance(event, Failed):
+            self.vault.note({node: event.error})
             self.ledger.errors[node] = event.error
             self.ledger.slow.add(node)
         if not isinstance(event, Reply) or not isinstance(event.response, messages.FetchReply):
@@ -386,6 +403,8 @@ def fetch_chunk(
     for index, came in source.shares.items():
         if len(came.body) == fetch.share_size:  # a node may send anything
             fetch.keep(index, came)
+        else:
+            vault.suspect([came.node], BAD_SHARES)
     yield from _collect(fetch, geometry.needed)
     if len(fetch.came) < geometry.needed:
         raise _incomplete(fetch)
@@ -409,7 +428,9 @@ def fetch_chunk(
         deliver(target)
         return liars
 
-    ledger.suspects |= yield from work(open_anyhow)
+    liars = yield from work(open_anyhow)
+    vault.suspect(liars, BAD_SHARES)
+    ledger.suspects |= liars
 
 
 def _open_doubtful(

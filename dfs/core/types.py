@@ -25,6 +25,7 @@ Ballot = NewType("Ballot", bytes)
 Version = NewType("Version", bytes)  # the operation id inside an entry: what users see
 
 NO_BALLOT: Final = Ballot(b"")
+BAD_SHARES: Final = "shares that are not what was stored"  # why a node is suspected
 CODEC_PLAIN: Final = 0  # the codec byte of a chunk kept as it is
 
 Plain = NewType("Plain", memoryview)  # a chunk as cut from the file

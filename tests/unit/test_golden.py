@@ -28,6 +28,7 @@ from dfs.core import (
 )
 from dfs.core.api import CodeOptions, Options, PlacementOptions
 from dfs.core.auth import sign_login, verify_login
+from dfs.core.floors import decode_floors, encode_floors
 from dfs.core.keys import KdfParameters, VaultKeys
 from dfs.core.messages import MESSAGES, SHAPES
 from dfs.core.pipeline import Packer, Slot, Stages
@@ -277,6 +278,17 @@ def shares(fields: Fields) -> Fields:
     }
 
 
+# --- floors.json --------------------------------------------------------------------------------------------
+
+
+def floors(fields: Fields) -> Fields:
+    known = {NameId(name): Ballot(ballot) for name, ballot in fields["floors"]}
+    place, key = DirectoryId(fields["directory"]), vault_of(fields).floor
+    raw = encode_floors(key, place, known)
+    assert decode_floors(key, place, raw) == known
+    return {"file": raw}
+
+
 # --- store.json ---------------------------------------------------------------------------------------------
 
 
@@ -321,6 +333,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Fields], Fields]]] = {
     "rosters": {"roster": nodes},
     "frames": {"frame": frame, "rows": row_bulk},
     "shares": {"shares": shares},
+    "floors": {"floors": floors},
     "store": {
         "volume_header": volume_header,
         "claim_row": claim_row,
@@ -349,9 +362,14 @@ def read_value(raw: bytes) -> None:
     manifest.open_entry(bytes(range(32)), place, RegisterRow(ballot, ballot, raw))
 
 
+def read_floors(raw: bytes) -> None:
+    decode_floors(keys.vault_keys(bytes(range(32))).floor, DirectoryId(b"d" * 16), raw)
+
+
 READERS: Mapping[str, Callable[[bytes], object]] = {
     "frame": read_frame,
     "wrap": read_wrap,
+    "floors": read_floors,
     "value": read_value,
     "entry": manifest.decode_entry,
     "chunk_list": manifest.decode_chunks,

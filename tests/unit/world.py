@@ -44,6 +44,7 @@ from dfs.core.settings import ClientConf
 from dfs.core.transfer import Vault
 from dfs.core.types import Geometry, Node, NodeId, Roster, VaultState
 from dfs.plugins import memory_store
+from dfs.testing.lying import Lie
 
 T = TypeVar("T")
 Tamper: TypeAlias = Callable[[messages.Request, Answer], Answer]
@@ -100,7 +101,8 @@ class Commits:
 class Server:
     """One node: its store, and whether it answers.
 
-    ``tamper`` changes what it says; ``refuses``: what it does not do, and the error it tells instead.
+    ``tamper`` changes what it says, ``lie`` says it in its place; ``refuses``: what it does not do, and the
+    error it tells instead.
     """
 
     def __init__(self, node_id: NodeId, env: Env) -> None:
@@ -108,6 +110,7 @@ class Server:
         self.up = True
         self.frozen = False
         self.tamper: Tamper | None = None
+        self.lie: Lie | None = None
         self.refuses: dict[type[messages.Request], DfsError] = {}
         self.requests: list[messages.Request] = []
         self._env: Final = env
@@ -142,7 +145,8 @@ class Server:
         self.requests.append(request)
         if type(request) in self.refuses:
             raise self.refuses[type(request)]
-        answer = self.vault.answer(request, memoryview(bulk))
+        truth = partial(self.vault.answer, request, memoryview(bulk))
+        answer = truth() if self.lie is None else self.lie(request, truth)
         return self.tamper(request, answer) if self.tamper is not None else answer
 
 
@@ -350,12 +354,21 @@ class World:
             body = bytearray(share.size)
             share.read_into(memoryview(body), 0)
             bulk += body
+        if not isinstance(answer.reply, messages.MESSAGES[messages.CODES[type(send.request)]][1]):
+            return Failed(send.tag, RemoteProtocolError("a reply of another kind"))
         if send.into is None:
             return Reply(send.tag, answer.reply, bulk, self.by_id[send.node].vault.mark, again)
-        if sum(len(target) for target in send.into) not in {len(bulk), 0} and answer.shares:
+        results = answer.reply.results if isinstance(answer.reply, messages.FetchReply) else ()
+        found = [
+            target
+            for result, target in zip(results, send.into, strict=False)
+            if result.status == messages.FOUND
+        ]
+        sizes = [result.size for result in results if result.status == messages.FOUND]
+        if len(results) != len(send.into) or [len(target) for target in found] != sizes:
             return Failed(send.tag, RemoteProtocolError("shares of other sizes than asked for"))
         offset = 0
-        for target in send.into if answer.shares else ():
+        for target in found:
             target[:] = bulk[offset : offset + len(target)]
             offset += len(target)
         return Reply(send.tag, answer.reply)

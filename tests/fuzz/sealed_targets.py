@@ -1,0 +1,117 @@
+"""Fuzz targets of what is sealed or packed: entries, chunk lists, wraps, floors, packed chunks.
+
+An attacker without keys never gets behind a tag; these parsers hold without that, too.
+"""
+
+import zlib
+from collections.abc import Iterator
+from functools import cache
+from typing import Final
+
+from dfs.core import floors, limits, manifest
+from dfs.core.api import Compressor, Options
+from dfs.core.keys import KdfParameters, unwrap_master
+from dfs.core.pipeline import Packer
+from dfs.core.types import Ballot, DirectoryId, NameId, RegisterKey, RegisterRow
+from dfs.plugins import zstd
+from tests.fuzz.target import Target
+from tests.fuzz.wire_targets import bytes_of, golden
+
+PLACE: Final = RegisterKey(DirectoryId(b"d" * 16), NameId(b"n" * 16))
+BALLOT: Final = Ballot(b"b" * limits.BALLOT_SIZE)
+PLAIN_SIZE_MAX: Final = 1 * limits.MIB
+GUARD: Final = b"guard"
+
+
+def _entry(raw: bytes) -> object:
+    entry = manifest.decode_entry(raw)
+    assert manifest.encode_entry(entry) == raw
+    return entry.path, entry.kind, entry.manifest
+
+
+def _entries() -> Iterator[bytes]:
+    for case in golden("entries", "entry"):
+        yield bytes_of(case, "encoded")
+
+
+def _chunks(raw: bytes) -> object:
+    chunks = manifest.decode_chunks(raw)
+    assert manifest.encode_chunks(chunks) == raw
+    return manifest.chunks_digest(chunks)
+
+
+def _chunk_lists() -> Iterator[bytes]:
+    for case in golden("entries", "chunk_list"):
+        yield bytes_of(case, "encoded")
+
+
+def _value(raw: bytes) -> object:
+    return manifest.open_entry(bytes(range(32)), PLACE, RegisterRow(BALLOT, BALLOT, raw))
+
+
+def _values() -> Iterator[bytes]:
+    for case in golden("entries", "entry", "value"):
+        if case["kind"] == "value" or "value" in case.get("expected", {}):
+            yield bytes_of(case, "value")
+
+
+def _wrap(raw: bytes) -> object:
+    return unwrap_master(raw, bytes(range(32)), "dfs", "alice", KdfParameters())
+
+
+def _wraps() -> Iterator[bytes]:
+    for case in golden("keys", "wrap"):
+        yield bytes_of(case, "wrap")
+
+
+@cache
+def _compressor() -> Compressor:
+    return zstd.make(Options())
+
+
+def _packed(raw: bytes) -> object:
+    """Bytes 0 to 2 are the size that the manifest says, the rest a zstd frame."""
+    size = min(int.from_bytes(raw[:3], "big"), PLAIN_SIZE_MAX)
+    buffer = bytearray(GUARD + bytes(size) + GUARD)
+    target = memoryview(buffer)[len(GUARD) : len(GUARD) + size]
+    try:
+        Packer(_compressor, zstd.CODEC).unpack_into(zstd.CODEC, raw[3:], target)
+    finally:
+        assert buffer.startswith(GUARD), "nothing is written beside its place"
+        assert buffer.endswith(GUARD), "nothing is written beside its place"
+    return zlib.crc32(target)
+
+
+def _packs() -> Iterator[bytes]:
+    for plain in (b"", b"a", b"ab" * 500, bytes(range(256)) * 8):
+        packed = bytes(_compressor().compress(plain * 2) or b"")
+        yield (len(plain) * 2).to_bytes(3, "big") + packed
+        yield (3).to_bytes(3, "big") + packed
+    bomb = bytes(_compressor().compress(bytes(8 * limits.MIB)) or b"")
+    yield (1024).to_bytes(3, "big") + bomb
+    yield PLAIN_SIZE_MAX.to_bytes(3, "big") + bomb
+    yield PLAIN_SIZE_MAX.to_bytes(3, "big") + bomb[:-3]
+
+
+def _floors(raw: bytes) -> object:
+    """The tag is made right, so that what is behind it is reached."""
+    records, key = raw[1:], bytes(range(32))
+    raw = floors.MAGIC + records + floors._tag(key, PLACE.directory, records) if raw[:1] == b"\1" else raw
+    known = floors.decode_floors(key, PLACE.directory, raw)
+    assert sum(map(len, known)) + sum(map(len, known.values())) <= len(raw)
+    return known
+
+
+def _floor_files() -> Iterator[bytes]:
+    yield b"\1" + PLACE.name + BALLOT
+    yield floors.encode_floors(bytes(range(32)), PLACE.directory, {PLACE.name: BALLOT})
+
+
+TARGETS: Final = (
+    Target("entry", _entry, _entries),
+    Target("chunk-list", _chunks, _chunk_lists),
+    Target("value", _value, _values),
+    Target("wrap", _wrap, _wraps),
+    Target("floors", _floors, _floor_files),
+    Target("packed", _packed, _packs),
+)
