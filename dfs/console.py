@@ -396,6 +396,8 @@ class Console:
             )
             seconds = clock() - started_s
             self._tell_down()
+            for cipher in sorted(texts.ciphers_of(results)):
+                self._tell_cipher(cluster, cipher)
         codes = []
         for job, result in _in_order(jobs, results):
             if isinstance(result, DfsError):
@@ -460,7 +462,9 @@ class Console:
         if contents:
             degraded = "--allow-degraded" in command.options
             try:
-                results = self._opened().put_files(contents, allow_degraded=degraded)
+                cluster = self._opened()
+                self._tell_cipher(cluster, cluster.conf.cipher)
+                results = cluster.put_files(contents, allow_degraded=degraded)
             except (QuorumError, NotInitialisedError) as failure:
                 results = [failure] * len(contents)
             self._tell_down()
@@ -471,6 +475,10 @@ class Console:
             else:
                 codes.append(self._sent(job, result))
         return worst(codes)
+
+    def _tell_cipher(self, cluster: "Cluster", cipher: str) -> None:
+        if warning := texts.insecure(cipher, cluster.conf.allow_insecure):
+            self._note(f"warning: {warning}")
 
     def _upload(self, name: str, folder: str) -> _Job:
         local = name if self._folder is None else os.path.join(self._folder, name)

@@ -27,10 +27,12 @@ from dfs.output import DEGRADED, OK, error_record
 from dfs.texts import (
     FILE_UNKNOWN,
     STALE_LINE,
+    ciphers_of,
     count_text,
     degraded_line,
     detail,
     got_detail,
+    insecure,
     label_name,
     listing,
 )
@@ -234,10 +236,8 @@ def _put_all(context: Context, uploads: Sequence[Upload], options: PutOptions) -
     except QuorumError as error:
         _report_failures(context, uploads, [error] * len(uploads))
         return
-    if cluster.conf.cipher in cluster.conf.allow_insecure:
-        context.output.warn(
-            f"cipher {cluster.conf.cipher} hides nothing from the nodes and notices no change"
-        )
+    if warning := insecure(cluster.conf.cipher, cluster.conf.allow_insecure):
+        context.output.warn(warning)
     label = uploads[0].path if len(uploads) == 1 else count_text(len(uploads), "file")
     with context.meter(label, total_size) as meter:
         outcomes = cluster.put_files(
@@ -338,6 +338,7 @@ def _get_stream(context: Context, words: Sequence[str]) -> None:
         context.fail(error, _get_failure(path, error))
         return
     _report_got(context, cluster, Download(path, STREAM), got, time.monotonic() - started_s)
+    _warn_of_ciphers(context, cluster, [got])
     if got.stale:
         context.degrade(STALE_LINE, strict=False)
 
@@ -452,12 +453,20 @@ def _get_all(context: Context, wanted: Sequence[Download]) -> None:
             context.emit("files", failed)
             context.fail(result, _get_failure(download.path, result))
     done = [result for result in results if isinstance(result, Got)]
+    _warn_of_ciphers(context, cluster, done)
     if any(got.stale for got in done):
         context.degrade(STALE_LINE, strict=False)
     if context.flags.get("stats"):
         received_size = sum(sum(got.received.values()) for got in done)
         needed_size = sum(got.needed_size for got in done)
         sys.stderr.write(f"stats: shares: {received_size} bytes received, {needed_size} needed\n")
+
+
+def _warn_of_ciphers(context: Context, cluster: "Cluster", done: Sequence[Got]) -> None:
+    """Warn once of each cipher that was allowed although it protects nothing."""
+    for cipher in sorted(ciphers_of(done)):
+        if warning := insecure(cipher, cluster.conf.allow_insecure):
+            context.output.warn(warning)
 
 
 def _size_of(cluster: "Cluster", path: str) -> int | None:

@@ -50,6 +50,7 @@ def _listed_record(item: Listed) -> Mapping[str, object]:
         "state": item.health.value,
         "stale": item.stale,
         "version": entry.version.hex(),
+        "insecure": item.insecure,
     }
 
 

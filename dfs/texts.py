@@ -4,10 +4,11 @@ Pure: values in, text out. It is imported for `dfs --help` too, so heavy rooms a
 checker only.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
+from dfs.core.errors import DfsError
 from dfs.core.paths import name_of, printable
 from dfs.core.types import BAD_SHARES, EntryKind, NodeId, Outcome
 from dfs.core.units import (
@@ -35,6 +36,7 @@ FOLDER_UNKNOWN: Final = "Folder does not exist."
 UNKNOWN_VERB: Final = "Please provide one of the following commands."
 WRONG_ARGUMENTS: Final = "Please provide arguments for that command."
 INCOMPLETE_MARK: Final = " [incomplete]"
+INSECURE_MARK: Final = " !"  # behind the name of a file that its cipher does not protect
 
 SEALED: Final = "This vault was sealed with another password."
 STALE: Final = "degraded: may be stale"
@@ -93,6 +95,21 @@ def got_detail(got: "Got", labels: Mapping[NodeId, str], seconds: float) -> str:
 def label_name(labels: Mapping[NodeId, str], node: NodeId) -> str:
     """Return a node's name, without its address, fit for a terminal."""
     return printable(labels.get(node, node.hex()[:8]).partition(" ")[0])
+
+
+def insecure(cipher: str, allowed: Collection[str]) -> str:
+    """Return what to say when a cipher is used that protects nothing, "" of others.
+
+    ``cipher``: its name, or as manifests say it (``dfs:xor@1``); ``allowed``: what the conf allows.
+    """
+    name = cipher.rpartition(":")[2].partition("@")[0]
+    return f"cipher {name} hides nothing from the nodes and notices no change" if name in allowed else ""
+
+
+def ciphers_of(results: Iterable["Got | DfsError"]) -> set[str]:
+    """Return the ciphers of the files that were got, as their manifests say them."""
+    manifests = [got.entry.manifest for got in results if not isinstance(got, DfsError)]
+    return {manifest.recipe.cipher for manifest in manifests if manifest is not None}
 
 
 def distrust(labels: Mapping[NodeId, str], suspicions: Mapping[NodeId, str]) -> list[str]:
@@ -166,7 +183,12 @@ def vault_made(node_count: int) -> str:
 def quoted(name: str, *, always: bool = False) -> str:
     """Return a name as a prompt line takes it back: quoted where it could be misread, or ``always``."""
     shown = printable(name)
-    doubtful = shown.endswith(INCOMPLETE_MARK) or shown != shown.strip(" \t") or "'" in shown or '"' in shown
+    doubtful = (
+        shown.endswith((INCOMPLETE_MARK, INSECURE_MARK))
+        or shown != shown.strip(" \t")
+        or "'" in shown
+        or '"' in shown
+    )
     if shown and not doubtful and not always:
         return shown
     escaped = shown.replace("\\", "\\\\").replace('"', '\\"')
@@ -178,7 +200,8 @@ def listed_name(listed: "Listed", path: str | None = None) -> str:
     entry = listed.entry
     shown = quoted(name_of(entry.path) if path is None else path)
     folder = "/" if entry.kind is EntryKind.FOLDER else ""
-    return f"{shown}{folder}{INCOMPLETE_MARK if listed.health.value == 'incomplete' else ''}"
+    mark = INSECURE_MARK if listed.insecure else ""
+    return f"{shown}{folder}{mark}{INCOMPLETE_MARK if listed.health.value == 'incomplete' else ''}"
 
 
 def long_rows(listed: Sequence["Listed"], nodes: Sequence[tuple[NodeId, str]]) -> list[str]:

@@ -19,7 +19,7 @@ from dfs.core.consensus import (
     change_registers,
 )
 from dfs.core.effects import Operation
-from dfs.core.errors import ConflictError, DfsError, NotFoundError, QuorumError, RollbackError
+from dfs.core.errors import ConflictError, DfsError, InsecureError, NotFoundError, QuorumError, RollbackError
 from dfs.core.keys import directory_id, register_key
 from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Stages, name_stripe, place_stripe, stripe_size
@@ -168,7 +168,8 @@ class Listed:
     """One name of a folder. ``node_count``: nodes that hold all they should; ``stale``: it may have changed.
 
     ``members``: the nodes of its group, ``holders``: those that hold all they should. ``survives``: further
-    losses of any of them it bears. ``stored_size``: share bytes on the holders.
+    losses of any of them it bears. ``stored_size``: share bytes on the holders. ``insecure``: its cipher does
+    not protect it.
     """
 
     entry: Entry
@@ -180,6 +181,7 @@ class Listed:
     members: frozenset[NodeId] = frozenset()
     survives: int = 0
     stored_size: int = 0
+    insecure: bool = False
 
 
 def list_folder(vault: Vault, path: str) -> Operation[list[Listed]]:
@@ -289,8 +291,20 @@ def _listed(vault: Vault, group: Group, found: Found, entry: Entry) -> Listed:
         stale=found.stale,
         holders=whole,
         members=frozenset(group.nodes),
+        insecure=_is_insecure(vault, entry),
         **standing(vault, group, entry, whole),
     )
+
+
+def _is_insecure(vault: Vault, entry: Entry) -> bool:
+    if entry.manifest is None:  # what lies in the entry itself is sealed as entries are
+        return False
+    try:
+        return not vault.stages_of(entry.manifest.recipe).cipher.authenticated
+    except InsecureError:
+        return True
+    except DfsError:  # a plugin is not installed
+        return False
 
 
 class _Standing(TypedDict):

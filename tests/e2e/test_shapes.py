@@ -149,5 +149,7 @@ def test_files_of_many_makes_live_side_by_side(cluster: Any) -> None:
         assert cluster.got(f"make{index}") == CONTENT
     last = len(makes) - 1
     cluster.dfs("get", f"make{last}", "-o", str(cluster.folder / "x"), status=2)
-    cluster.dfs("--allow-insecure", "xor", "get", f"make{last}", "-o", str(cluster.folder / "x"))
+    got = cluster.dfs("--allow-insecure", "xor", "get", f"make{last}", "-o", str(cluster.folder / "x"))
+    assert b"warning: cipher xor hides nothing" in got.stderr
+    assert f"make{last} !" in cluster.dfs("ls").stdout.decode().splitlines()
     assert (cluster.folder / "x").read_bytes() == CONTENT

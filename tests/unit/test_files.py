@@ -183,6 +183,28 @@ def test_a_toy_cipher_warns_on_each_use(home: Any) -> None:
     home.dfs("--cipher", "xor", "put", "f", status=2)
     home.dfs("--cipher", "xor", "--allow-insecure", "xor", "put", "f")
     assert "warning: cipher xor hides nothing" in home.err
+    home.dfs("get", "f", "-o", "back", status=2)
+    assert "xor does not protect" in home.err
+    home.dfs("--allow-insecure", "xor", "get", "f", "-o", "back")
+    assert home.err.count("warning: cipher xor hides nothing") == 1
+    assert Path("back").read_bytes() == BIG
+    home.write("g", BIG + b"g")
+    home.dfs("--allow-insecure", "xor", "put", "g")
+    assert "warning" not in home.err, "it is allowed, and not used"
+
+
+def test_a_file_under_a_toy_cipher_is_marked(home: Any) -> None:
+    home.write("f", BIG)
+    home.write("g", BIG + b"g")
+    home.write("tiny", b"sealed in its entry, by no toy")
+    home.dfs("put", "g")
+    home.dfs("--cipher", "xor", "--allow-insecure", "xor", "put", "f", "tiny")
+    for flags in ((), ("--allow-insecure", "xor")):  # whether it may be read or not
+        assert home.dfs(*flags, "ls") == ["f !", "g", "tiny"]
+        marked = [line.split("  ")[-1] for line in home.dfs(*flags, "ls", "-l")[1:4]]
+        assert marked == ["f !", "g", "tiny"]
+        entries = home.json(*flags, "ls")["data"]["entries"]
+        assert [entry["insecure"] for entry in entries] == [True, False, False]
 
 
 # --- get ----------------------------------------------------------------------------------------------------
