@@ -64,22 +64,24 @@ def new_roster(nodes: Sequence[Node], group_size: int | None) -> bytes:
 
 
 def current_roster(members: Mapping[NodeId, Member]) -> bytes:
-    """Return the roster with the highest epoch, b"" when no node has one.
+    """Return the roster that most of the nodes tell which have one, b"" when no node has one.
+
+    Its epoch alone does not make it count: one node that lies could name itself the whole vault. A new epoch
+    is on W nodes before it counts, so most tell it.
 
     Raises:
-        ConflictError: two nodes know different rosters of one epoch.
+        ConflictError: no roster is told by more than half of them.
     """
-    rosters = {member.roster for member in members.values() if member.roster}
-    if not rosters:
+    told = [member.roster for member in members.values() if member.roster]
+    if not told:
         return b""
-    latest = max(decode_roster(encoded).epoch for encoded in rosters)
-    top = [encoded for encoded in rosters if decode_roster(encoded).epoch == latest]
-    if len(top) > 1:
+    most = max(set(told), key=told.count)
+    if 2 * told.count(most) <= len(told):
         raise ConflictError(
             "the nodes know different node lists for this vault: it was begun with another conf",
             next_step="Use the conf it was begun with.",
         )
-    return top[0]
+    return most
 
 
 def settled(vault: Vault, encoded: bytes, members: Mapping[NodeId, Member]) -> Vault:

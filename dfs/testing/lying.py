@@ -62,6 +62,33 @@ def joined(bulk: Sequence[Buffer]) -> bytes:
     return b"".join(bytes(part) for part in bulk)
 
 
+@frozen
+class FalseShare:
+    """Any bytes as a stored share (interface.ShareSlice)."""
+
+    body: bytes = field(repr=False)
+    file_range: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.body)
+
+    @property
+    def checksum(self) -> bytes:
+        """Right for these bytes."""
+        return xxh3_128_digest(self.body)
+
+    def read_into(self, target: memoryview, offset: int) -> int:
+        """Read."""
+        piece = self.body[offset : offset + len(target)]
+        target[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def bodies(answer: Answer) -> list[bytes]:
     """Return the share bodies of an answer, and close them."""
     found = []
@@ -125,7 +152,7 @@ def change_shares(change: Callable[[ShareKey, bytes], bytes]) -> Lie:
                     told.append(change(key, next(there)))
                     result = FetchResult(messages.FOUND, len(told[-1]), xxh3_128_digest(told[-1]))  # noqa: PLW2901
                 results.append(result)
-            return Answer(messages.FetchReply(tuple(results)), tuple(told))
+            return Answer(messages.FetchReply(tuple(results)), shares=tuple(map(FalseShare, told)))
         if isinstance(request, messages.Read):  # small ones come along
             states = [
                 evolve(

@@ -14,6 +14,7 @@ from dfs.cluster import make_registry
 from dfs.core.keys import login_keys
 from dfs.core.serving import OpenedNode, open_node
 from dfs.core.settings import NodeConf
+from dfs.testing.sealing import Sealings, watched
 
 SECRET = bytes(range(32))
 
@@ -61,6 +62,15 @@ class Home:
         """Stop the last nodes."""
         for node in self.nodes[-count:]:
             node.server.stop(0)
+
+
+@pytest.fixture
+def sealed_once() -> Iterator[Sealings]:
+    """Watch that no key seals two different things under one nonce, until the test ends."""
+    with watched() as sealings:
+        yield sealings
+    assert sealings.sealed, "nothing was sealed"
+    assert not sealings.repeated, "one key and nonce sealed two different things"
 
 
 @pytest.fixture
