@@ -91,3 +91,26 @@ def test_bounds_are_those_of_the_code(name: str, shown: str) -> None:
 def test_pages_name_files_that_are_there(page: Path) -> None:
     named = re.findall(r"`((?:dfs|tests|docs|conf)/[\w./-]+\.\w+)`", page.read_text("utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+def test_pages_name_tests_that_are_there(page: Path) -> None:
+    """A claim is worth its test: a renamed or removed one must not stay in a page."""
+    named = re.findall(r"`(tests/[\w./-]+\.py)::(\w+)`", page.read_text("utf-8"))
+    gone = [
+        f"{file}::{test}"
+        for file, test in named
+        if not (ROOT / file).exists() or f"\ndef {test}(" not in (ROOT / file).read_text("utf-8")
+    ]
+    assert gone == []
+
+
+def test_every_attacker_has_a_row_and_a_chapter_that_names_tests() -> None:
+    page = (ROOT / "docs/threats.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([A-K]) \| ", page, re.MULTILINE)
+    assert rows == list("ABCDEFGHIJK")
+    chapters = page.split("\n## ")[1:]
+    titles = " ".join(chapter.partition(":")[0] for chapter in chapters[:7])
+    titled = re.findall(r"\b[A-K]\b", titles)
+    assert sorted(titled) == rows
+    assert all("`tests/" in chapter for chapter in chapters)

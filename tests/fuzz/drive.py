@@ -73,14 +73,15 @@ def become_libfuzzer(name: str, options: Sequence[str]) -> None:
 
 
 def keep(name: str, count: int) -> None:
-    """Keep of what was gathered the smallest inputs that reach something new."""
+    """Keep some of the inputs that reach something new and cannot be made smaller, of all sizes."""
     from tests.fuzz.target import CORPUS
 
     folder = CORPUS / name
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as small:
         _libfuzzer(name, "-merge=1", small, str(GATHERED / name))
-        kept = sorted(Path(small).iterdir(), key=lambda path: (path.stat().st_size, path.name))[:count]
+        found = sorted(Path(small).iterdir(), key=lambda path: (path.stat().st_size, path.name))
+        kept = found[:: max(1, -(-len(found) // count))]
         for path in kept:
             (folder / path.name[:12]).write_bytes(path.read_bytes())
     _tell(f"{name}: kept {len(kept)} inputs")

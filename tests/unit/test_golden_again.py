@@ -40,12 +40,12 @@ def expand(secret: bytes, label: str) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=b"dfs 1 " + label.encode()).derive(secret)
 
 
-def derive(context: str, data: bytes, size: int = 32) -> bytes:
-    return blake3(data, derive_key_context=context).digest(size)
+def derive(context: str, body: bytes, size: int = 32) -> bytes:
+    return blake3(body, derive_key_context=context).digest(size)
 
 
-def keyed(key: bytes, data: bytes, size: int = 32) -> bytes:
-    return blake3(data, key=key).digest(size)
+def keyed(key: bytes, body: bytes, size: int = 32) -> bytes:
+    return blake3(body, key=key).digest(size)
 
 
 def secret(case: Case) -> Case:
