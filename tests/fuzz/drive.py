@@ -9,13 +9,13 @@ import argparse
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 MEMORY_MIB: Final = 512  # of the whole process, interpreter and corpus included
 INPUT_SECONDS_MAX: Final = 10
+KEPT_SIZE_MAX: Final = 1024
 GATHERED: Final = Path(".fuzz")
 
 
@@ -73,17 +73,17 @@ def become_libfuzzer(name: str, options: Sequence[str]) -> None:
 
 
 def keep(name: str, count: int) -> None:
-    """Keep some of the inputs that reach something new and cannot be made smaller, of all sizes."""
+    """Keep some of the inputs that reached something new: small ones, of all sizes."""
     from tests.fuzz.target import CORPUS
 
+    gathered = (path for path in (GATHERED / name).iterdir() if not path.name.startswith("seed-"))
+    found = sorted((path.stat().st_size, path.name, path) for path in gathered)
+    small = [path for size, _, path in found if size <= KEPT_SIZE_MAX]
+    kept = small[:: max(1, -(-len(small) // count))]
     folder = CORPUS / name
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as small:
-        _libfuzzer(name, "-merge=1", small, str(GATHERED / name))
-        found = sorted(Path(small).iterdir(), key=lambda path: (path.stat().st_size, path.name))
-        kept = found[:: max(1, -(-len(found) // count))]
-        for path in kept:
-            (folder / path.name[:12]).write_bytes(path.read_bytes())
+    for path in kept:
+        (folder / path.name[:12]).write_bytes(path.read_bytes())
     _tell(f"{name}: kept {len(kept)} inputs")
 
 
