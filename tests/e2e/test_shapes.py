@@ -106,10 +106,10 @@ def test_the_classic_scenario(make_cluster: Any) -> None:
             cluster.nodes[index].kill()
         listed = cluster.names()
         if pair in {(0, 2), (1, 3)}:
-            assert listed == sorted(names)
+            assert listed == [f"{name} !" for name in sorted(names)]
             assert cluster.got("1.txt") == CONTENT
         else:
-            assert listed == [f"{name} [incomplete]" for name in sorted(names)]
+            assert listed == [f"{name} ! [incomplete]" for name in sorted(names)]
             cluster.dfs("get", "1.txt", "-o", str(cluster.folder / "none"), status=5)
             assert not (cluster.folder / "none").exists()
         for index in pair:
