@@ -39,12 +39,24 @@ def fuzz(name: str, runs: int, seconds: int, seed: int) -> bool:
         "-print_final_stats=1",
     ]
     ended = _libfuzzer(name, *options, str(folder))
-    told = {key: int(value) for key, value in re.findall(r"stat::(\w+):\s+(\d+)", ended.stderr)}
-    runs, speed = told.get("number_of_executed_units", 0), told.get("average_exec_per_sec", 0)
-    _tell(f"{name}: {runs:,} runs, {speed:,} a second, peak RSS {told.get('peak_rss_mb', 0)} MiB")
+    runs, speed, memory_mib = figures(ended.stderr)
+    _tell(f"{name}: {runs:,} runs, {speed:,} a second, peak RSS {memory_mib} MiB")
     if ended.returncode:
         _tell(f"{ended.stdout[-4000:]}\n{ended.stderr[-2000:]}")
     return not ended.returncode
+
+
+def figures(told: str) -> tuple[int, int, int]:
+    """Return runs, runs a second and peak RSS in MiB, as libFuzzer tells them or atheris, who ends first."""
+    stats = {key: int(value) for key, value in re.findall(r"stat::(\w+):\s+(\d+)", told)}
+    done = re.search(r"^Done (\d+) (?:runs )?in (\d+) second", told, re.MULTILINE)
+    runs, seconds = (int(done[1]), int(done[2])) if done else (0, 0)
+    memory_mib = max([0, *map(int, re.findall(r"rss: (\d+)Mb", told))])
+    return (
+        stats.get("number_of_executed_units", runs),
+        stats.get("average_exec_per_sec", runs // max(1, seconds)),
+        stats.get("peak_rss_mb", memory_mib),
+    )
 
 
 def _tell(line: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from dfs.core import limits, messages
+from tests.fuzz.drive import figures
 from tests.fuzz.target import CORPUS, INPUT_SIZE_MAX, MEMORY_MAX, Target
 from tests.fuzz.targets import TARGETS
 
@@ -97,3 +98,21 @@ def test_every_message_has_a_seed() -> None:
     codes = sorted(messages.MESSAGES)
     asked = {raw[0] for raw in TARGETS["control"].seeds() if raw[0] < len(codes)}
     assert {codes[index] for index in asked} == set(codes)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("#14\tINITED cov: 32 rss: 62Mb\nDone 20000 in 2 second(s)\n", (20_000, 10_000, 62)),
+        (
+            (
+                "#9 DONE rss: 61Mb\nDone 90 runs in 3 second(s)\nstat::number_of_executed_units: 90\n"
+                "stat::average_exec_per_sec:     30\nstat::peak_rss_mb:              66\n"
+            ),
+            (90, 30, 66),
+        ),
+        ("it never began", (0, 0, 0)),
+    ],
+)
+def test_what_a_fuzzer_tells_is_understood(told: str, expected: tuple[int, int, int]) -> None:
+    assert figures(told) == expected
