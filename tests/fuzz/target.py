@@ -28,9 +28,7 @@ class Target:
 
     def run(self, raw: bytes) -> bool:
         """Parse, and return whether the bytes were taken; any other error than those of dfs goes on."""
-        refused: type[DfsError] | None = (
-            None  # not the error itself: it would keep this frame, and all inputs
-        )
+        refused: type[DfsError] | None = None  # the error itself would keep this frame and its input
         try:
             self.parse(raw)
         except DfsError as error:
