@@ -23,6 +23,7 @@ from dfs.core.env import RealEnv
 from dfs.core.errors import ConfigError, DfsError, NodeError, PeerIdentityError, ProtocolError
 from dfs.core.folders import Listed
 from dfs.core.interface import NodeCertificate, Transport, TransportOptions
+from dfs.core.kept import login_secret
 from dfs.core.link import Trust
 from dfs.core.paths import canonical
 from dfs.core.places import load_conf as load_conf, state_folder, system_user
@@ -97,7 +98,7 @@ def open_cluster(
         ConfigError, LoginError, NotInitialisedError, QuorumError, PeerIdentityError.
     """
     settings = conf if isinstance(conf, ClientConf) else load_conf(conf)
-    secret = secret or LoginSecret(settings, settings.user or system_user())
+    secret = secret or login_secret(settings)
     options = client_options(settings, registry or make_registry(settings), state or state_folder(), secret)
     return _opened(settings, options, state or state_folder())
 
@@ -108,7 +109,7 @@ def open_entered(conf: ClientConf, user: str, *, registry: Registry | None = Non
     Raises:
         ForbiddenError: the login is no healer's. ConfigError, LoginError, NotInitialisedError, QuorumError.
     """
-    secret = LoginSecret(conf, conf.user or system_user())
+    secret = login_secret(conf)
     options = client_options(conf, registry or make_registry(conf), state_folder(), secret)
     marks = KnownMarks(state_folder(), conf.realm, user).load()
     return _opened(conf, evolve(options, entering=user, known_marks=marks), state_folder())
@@ -116,7 +117,7 @@ def open_entered(conf: ClientConf, user: str, *, registry: Registry | None = Non
 
 def users_to_repair(conf: ClientConf, *, registry: Registry | None = None) -> list[str]:
     """Return whose vaults a healer may enter. Raises: ForbiddenError: the login is no healer's; others."""
-    secret = LoginSecret(conf, conf.user or system_user())
+    secret = login_secret(conf)
     client = Client(client_options(conf, registry or make_registry(conf), state_folder(), secret))
     try:
         return client.users()

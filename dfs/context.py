@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from dfs.core.errors import ConfigError, DfsError, NoConfError, NotInitialisedError
+from dfs.core.errors import ConfigError, DfsError, LoginError, NoConfError, NotInitialisedError
 from dfs.core.paths import printable
 from dfs.output import DEGRADED, OK, Meter, Output, worst
 from dfs.plugins import BUILTIN
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dfs.core.registry import PluginStatus, Registry
     from dfs.core.settings import ClientConf, NodeConf
     from dfs.core.users_file import UsersFile
+    from dfs.passwords import Passwords
 
 # Flags that are keys of the client conf, by the name of the field.
 CONF_FLAGS: Final = {
@@ -229,7 +230,14 @@ class Context:
             from dfs.cluster import open_cluster
             from dfs.texts import vault_made
 
-            self._cluster = open_cluster(conf, registry=self.registry, secret=secret)
+            try:
+                self._cluster = open_cluster(conf, registry=self.registry, secret=secret)
+            except LoginError as error:
+                if not secret.was_kept:
+                    raise
+                raise LoginError(
+                    error.what, next_step="What dfs login kept is out of date: dfs login."
+                ) from None
             if self._cluster.made:
                 self.output.note(vault_made(len(self._cluster.node_names)))
             for note in self._cluster.notes:
@@ -274,6 +282,24 @@ class Context:
         )
         for node in nodes if verbosity > 1 else ():
             self.output.note(f"{node.name} {node.address} {node.down or 'up'}")
+
+    def passwords(self) -> "Passwords":
+        """What opens the vault of the conf's user."""
+        from dfs.passwords import Passwords
+
+        return Passwords(self.conf(), self.registry)
+
+    def new_key_file(self, path: str) -> bytes:
+        """Make a key file; its public login key."""
+        from dfs.passwords import make_key_file
+
+        return make_key_file(path)
+
+    def private_file(self, path: str, content: str) -> None:
+        """Make a file that is its owner's alone."""
+        from dfs.core.credentials import private_file
+
+        private_file(path, content)
 
     def remote(self, path: str) -> str:
         """Return the canonical remote path of an argument, without its cluster."""
@@ -446,9 +472,8 @@ class Context:
 
 def _deriving(conf: "ClientConf") -> "LoginSecret":
     """Start the derivation of a conf's login keys, asking for the password if need be."""
-    from dfs.core.credentials import LoginSecret
     from dfs.core.env import leave_no_core
-    from dfs.core.places import system_user
+    from dfs.core.kept import login_secret
 
     leave_no_core()
-    return LoginSecret(conf, conf.user or system_user())
+    return login_secret(conf)

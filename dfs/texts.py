@@ -173,7 +173,7 @@ def vault_made(node_count: int) -> str:
     """Return the line for the first login of all."""
     return (
         f"Vault made on {node_count} of {node_count} nodes."
-        " Keep the password: without it nobody can read what is stored."
+        " Without the password nobody can read what is stored. Recovery sheet: dfs key export"
     )
 
 

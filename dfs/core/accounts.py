@@ -112,6 +112,12 @@ class Accounts:
             record = self._records.get(user)
             return self._quota if record is None or record.quota is None else record.quota
 
+    def is_clear(self, user: str) -> bool:
+        """Return whether the file has a password of this user, no key."""
+        with self._condition:
+            record = self._records.get(user)
+            return record is not None and record.password is not None
+
     def users(self) -> Sequence[str]:
         """Return who may have a vault, in byte order of their names: all but healers."""
         with self._condition:

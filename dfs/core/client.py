@@ -1,12 +1,12 @@
 """The client of one cluster: logs in to the nodes, opens (or makes) the vault, and runs operations on it."""
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from attrs import evolve, field
 
-from dfs.core import limits, messages, vaults
+from dfs.core import limits, messages, rekeying, vaults
 from dfs.core.effects import Answers, Operation, Send, ask
 from dfs.core.errors import (
     AuthError,
@@ -15,37 +15,29 @@ from dfs.core.errors import (
     ConflictError,
     DfsError,
     ForbiddenError,
-    InsecureError,
     LoginError,
     NotInitialisedError,
     PeerIdentityError,
-    PluginVersionError,
     QuorumError,
     RealmError,
+    SealedError,
+    UnknownOutcomeError,
     UnreachableError,
     invariant,
 )
-from dfs.core.interface import (
-    Chunker,
-    Code,
-    CodeOptions,
-    Compressor,
-    Env,
-    Options,
-    PlacementOptions,
-    Transport,
-)
+from dfs.core.interface import Env, Transport
 from dfs.core.keys import KdfParameters, LoginKeys, vault_keys
 from dfs.core.link import Identity, Link, Trust
-from dfs.core.pipeline import Packer, Slot, Stages
+from dfs.core.pipeline import Slot, Stages
 from dfs.core.quorum import default_geometry, quorum_of, share_threshold, survives
+from dfs.core.recipes import Plugins as Plugins
 from dfs.core.records import frozen
 from dfs.core.registry import Registry
-from dfs.core.roster import rank
 from dfs.core.runner import Runner, core_count
 from dfs.core.transfer import Vault
-from dfs.core.types import CODEC_PLAIN, Geometry, Node, NodeId, Recipe, Roster, Settings, VaultState
+from dfs.core.types import Geometry, Node, NodeId, Roster, Settings, VaultState
 from dfs.core.wire import Mark
+from dfs.core.wraps import Ring, keys_of
 
 T = TypeVar("T")
 NO_ROSTER: Final = Roster(1, (Node(NodeId(bytes(limits.NODE_ID_SIZE))),), 1, 0)
@@ -91,110 +83,17 @@ class ClientOptions:
     entering: str = ""
 
 
-class Plugins:
-    """Behaviours by recipe, made once; compressors once a thread."""
-
-    def __init__(self, options: ClientOptions) -> None:
-        self._options = options
-        self._stages: dict[Recipe, Stages] = {}
-        self._packers: dict[str, Packer] = {}
-        self._codes: dict[tuple[str, Geometry], Code] = {}
-        self._lock = threading.Lock()
-
-    def _section(self, name: str) -> Settings:
-        return self._options.sections.get(name, {})
-
-    def recipe(self, geometry: Geometry) -> Recipe:
-        """Return the recipe new files are made with."""
-        names, registry = self._options.recipe, self._options.registry
-        return Recipe(
-            registry.get("dfs_ciphers", names["cipher"]).qualified,
-            registry.get("dfs_compressors", names["compressor"]).qualified,
-            registry.get("dfs_codes", names["code"]).qualified,
-            registry.get("dfs_placements", names["placement"]).qualified,
-            geometry,
-        )
-
-    def chunker(self) -> Chunker:
-        """Return the chunker of new files."""
-        name = self._options.recipe["chunker"]
-        plugin = self._options.registry.get("dfs_chunkers", name).plugin
-        return plugin.make(Options(values=self._section(name)))
-
-    def stages(self, recipe: Recipe) -> Stages:
-        """Return the behaviours behind a recipe.
-
-        Raises:
-            PluginError: one is not installed, or of another format. InsecureError: the cipher is not allowed.
-        """
-        with self._lock:
-            known = self._stages.get(recipe)
-        if known is not None:
-            return known
-        registry = self._options.registry
-        cipher_plugin = registry.resolve("dfs_ciphers", recipe.cipher).plugin
-        cipher = cipher_plugin.make(Options(values=self._section(cipher_plugin.name)))
-        if not cipher.authenticated and cipher_plugin.name not in self._options.allow_insecure:
-            raise InsecureError(
-                f"cipher {cipher_plugin.name} does not protect what it seals",
-                next_step=f'If you mean it, add allow_insecure = ["{cipher_plugin.name}"] to the conf.',
-            )
-        code_plugin = registry.resolve("dfs_codes", recipe.code).plugin
-        code_values = self._section(code_plugin.name)
-        placement_plugin = registry.resolve("dfs_placements", recipe.placement).plugin
-        placement_values = self._section(placement_plugin.name)
-        stages = Stages(
-            recipe=recipe,
-            cipher=cipher,
-            code=code_plugin.make(CodeOptions(values=code_values, geometry=recipe.geometry)),
-            placement=placement_plugin.make(PlacementOptions(values=placement_values, rank=rank)),
-            packer=self.packer(recipe.compressor),
-        )
-        with self._lock:
-            return self._stages.setdefault(recipe, stages)
-
-    def code(self, name: str, geometry: Geometry) -> Code:
-        """Return the code a claim names, as ``name@format``. Raises: PluginError."""
-        with self._lock:
-            known = self._codes.get((name, geometry))
-        if known is not None:
-            return known
-        plugin = self._options.registry.get("dfs_codes", name.partition("@")[0]).plugin
-        if name != f"{plugin.name}@{plugin.format_version}":
-            raise PluginVersionError(
-                f"the code {name} is needed, installed is format {plugin.format_version}"
-            )
-        made = plugin.make(CodeOptions(values=self._section(plugin.name), geometry=geometry))
-        with self._lock:
-            return self._codes.setdefault((name, geometry), made)
-
-    def packer(self, qualified: str) -> Packer:
-        """Return the compressor behind a qualified name. Raises: PluginError."""
-        with self._lock:
-            known = self._packers.get(qualified)
-        if known is not None:
-            return known
-        plugin = self._options.registry.resolve("dfs_compressors", qualified).plugin
-        values = self._section(plugin.name)
-        own = threading.local()
-
-        def compressor() -> Compressor:
-            made: Compressor | None = getattr(own, "made", None)
-            if made is None:
-                made = own.made = plugin.make(Options(values=values))
-            return made
-
-        with self._lock:
-            return self._packers.setdefault(qualified, Packer(compressor, plugin.codec or CODEC_PLAIN))
-
-
 @frozen
 class Opened:
-    """An open vault. ``made``: by this login. ``notes``: what people should know about nodes left out."""
+    """An open vault. ``made``: by this login. ``notes``: what people should know about nodes left out.
+
+    ``owing``: nodes that do not know the present password yet.
+    """
 
     vault: Vault
     made: bool
     notes: tuple[str, ...]
+    owing: frozenset[NodeId] = frozenset()
 
 
 class Client:
@@ -269,8 +168,7 @@ class Client:
             LoginError, PeerIdentityError, RealmError, NotInitialisedError, QuorumError, ConflictError.
         """
         answers = self._meet()
-        login = self._options.secret()
-        owner = vaults.Owner(self._options.realm, self._options.user, self._options.kdf, login)
+        owner = self._owner()
         try:
             opened = self._open_vault(owner)
         except (QuorumError, NotInitialisedError) as error:
@@ -320,11 +218,15 @@ class Client:
             if link.met is not None
         }
 
+    def _owner(self) -> vaults.Owner:
+        options = self._options
+        return vaults.Owner(options.realm, options.user, options.kdf, options.secret())
+
     def _open_vault(self, owner: vaults.Owner) -> Opened:
-        vault = self._bare_vault(owner)
         members = self._members()
         roster = vaults.current_roster(members)
         fresh = all(member.state is VaultState.NEW for member in members.values())
+        bare = self._bare_vault(owner)
         if fresh and len(members) < len(self._places):
             away = ", ".join(link.label for _, link in self._places if link not in self.links.values())
             raise NotInitialisedError(
@@ -333,19 +235,126 @@ class Client:
             )
         if fresh:
             self._require_owner(owner)
-            roster = self.run(vaults.make_roster(vault, roster or self._wanted_roster()))
+            roster = self.run(vaults.make_roster(bare, roster or self._wanted_roster()))
             members = {node: vaults.Member(VaultState.NEW, roster) for node in members}
-        vault = self._settled(vault, roster, members)
-        master = self.run(vaults.open_wrap(vault, owner))
-        made = master is None
-        if master is None:
+        vault = self._settled(bare, roster, members)
+        found = self.run(vaults.find_wrap(vault, owner))
+        if found is None:
             if not fresh:
                 raise NotInitialisedError("the nodes hold a vault without its key")
             master = self.run(vaults.make_wrap(vault, owner))
+            return Opened(evolve(vault, keys=vault_keys(master)), True, ())
+        opened = Opened(vault, False, ())
+        if found.ring.kin:
+            opened = self._catch_up(vault, owner, found)
+            vault, members = opened.vault, self._members()
         late = [node for node in vault.counted if members[node].state is VaultState.NEW]
-        if late and not made:
+        if late:
             self.run(vaults.activate(vault, late))
-        return Opened(evolve(vault, keys=vault_keys(master)), made, ())
+        return evolve(opened, vault=evolve(vault, keys=vault_keys(found.master)))
+
+    # Passwords
+
+    def _catch_up(self, vault: Vault, owner: vaults.Owner, found: vaults.Opened) -> Opened:
+        """Tell the login key to nodes that still have a former one; when all have it, those are over."""
+        lagging = self._enter_lagging(found.ring)
+        if lagging:
+            members = self._members()
+            vault = self._settled(self._bare_vault(owner), vaults.current_roster(members), members)
+        told = self.run(rekeying.catch_up(owner, found.ring.epoch, lagging))
+        for node in told.replies:
+            self.links[node].keep_to(None)
+        notes = [f"{self.links[node].label}: {error}" for node, error in told.errors.items()]
+        ids = {node.node_id for node in vault.roster.nodes}
+        knowing = self.links.keys() - lagging.keys() | told.replies.keys()
+        if any(kin.epoch > found.ring.epoch for kin in found.ring.kin):
+            notes.append("A change of the password was begun and not finished. To finish it: dfs passwd")
+        elif knowing >= ids:
+            with suppress(QuorumError, ConflictError, UnknownOutcomeError):  # the next login tries again
+                self.run(rekeying.settle(vault, owner, found))
+        return Opened(vault, False, tuple(notes), frozenset(ids - knowing))
+
+    def _enter_lagging(self, ring: Ring) -> dict[NodeId, LoginKeys]:
+        """Log in with former passwords where the present one is refused; returns with which, by node."""
+        lagging: dict[NodeId, LoginKeys] = {}
+        for kin in ring.former:
+            refused = [
+                link
+                for _, link in self._places
+                if link.met is None and isinstance(self._absent.get(link.address), LoginError)
+            ]
+            for link in refused:
+                link.keep_to(keys_of(kin))
+                link.expected = None  # which of the vault's nodes it is, it says now
+            self.run(ask([Send(place, place, messages.Ping()) for place in map(_stand_in, refused)]))
+            for link in refused:
+                if link.met is None:
+                    link.keep_to(None)
+                else:
+                    lagging[link.met.hello.node_id] = keys_of(kin)
+        self._adopt({_stand_in(link): link for _, link in self._places if link.met is not None})
+        return lagging
+
+    def change_password(self, vault: Vault, new: vaults.Owner) -> Ring:
+        """Let another password open the vault, and tell all nodes its login key; returns its ring.
+
+        Both passwords are good until the first login with the new one, which is due next.
+
+        Raises:
+            ForbiddenError: a node's users file has a password in clear text. ConfigError, ConflictError.
+            QuorumError: too few nodes take it; the old one stays. UnknownOutcomeError.
+        """
+        owner = self._owner()
+        found = self._wrap(vault, owner)
+        held = {node.node_id: owner.login for node in vault.roster.nodes if node.node_id in self.links}
+        probed = self.run(rekeying.tell(owner, found.ring.epoch, held))
+        for error in probed.errors.values():
+            if isinstance(error, ForbiddenError):
+                raise error
+        ring = self.run(rekeying.begin(vault, owner, found, new))
+        answers = self.run(rekeying.tell(new, ring.epoch, held))
+        group = vault.group(found.register.directory)
+        taken = vault.counted.intersection(group.nodes, answers.replies)
+        if len(taken) < group.quorum.read:
+            raise QuorumError(
+                f"{len(taken)} of {len(group.nodes)} nodes take the new password, {group.quorum.read} needed"
+                f" ({vault.reasons(answers.errors)})",
+                kept="The old password is still the one.",
+            )
+        return ring
+
+    def add_recovery(self, vault: Vault, secret: bytes, *, only: bool) -> None:
+        """Let a recovery key open the vault. Raises: as `rekeying.add_recovery`."""
+        owner = self._owner()
+        self.run(rekeying.add_recovery(vault, owner, self._wrap(vault, owner), secret, only=only))
+
+    def _wrap(self, vault: Vault, owner: vaults.Owner) -> vaults.Opened:
+        found = self.run(vaults.find_wrap(vault, owner))
+        if found is None:
+            raise QuorumError("the vault's key cannot be read now")
+        return found
+
+    def recover(self, key: vaults.Owner, *, is_recovery: bool) -> None:
+        """Let the password of this login open a vault that another ``key`` opens.
+
+        Raises:
+            LoginError: the nodes do not know this login. SealedError: the key opens no vault of this user.
+            ConflictError: this password opens it already. NotInitialisedError, QuorumError.
+        """
+        self._meet()
+        owner = self._owner()
+        members = self._members()
+        roster = vaults.current_roster(members)
+        if all(member.state is VaultState.NEW for member in members.values()):
+            raise NotInitialisedError(f"there is no vault of {owner.user} yet")
+        vault = self._settled(self._bare_vault(owner), roster, members)
+        with suppress(SealedError):
+            self._wrap(vault, owner)
+            raise ConflictError("this password opens the vault already", next_step="Just use it.")
+        found = self.run(vaults.find_wrap(vault, key))
+        if found is None:
+            raise QuorumError("the vault's key cannot be read now")
+        self.run(rekeying.recover(vault, owner, key, found, is_recovery=is_recovery))
 
     def _require_owner(self, owner: vaults.Owner) -> None:
         """Make no vault for a healer. Raises: ForbiddenError."""
@@ -388,8 +397,7 @@ class Client:
         roster = vaults.current_roster(members)
         if not roster:
             raise NotInitialisedError(f"there is no vault of {self._options.entering} yet")
-        login = self._options.secret()
-        owner = vaults.Owner(self._options.realm, self._options.user, self._options.kdf, login)
+        owner = self._owner()
         vault = self._settled(evolve(self._bare_vault(owner), keyless=True), roster, members)
         return Opened(vault, made=False, notes=())
 
@@ -491,8 +499,14 @@ class Client:
     # Why it could not be opened
 
     def _notes(self, answers: Answers) -> list[str]:
-        kinds = (PeerIdentityError, RealmError, AuthError, BusyError)
-        notes = [error.line for error in answers.errors.values() if isinstance(error, kinds)]
+        notes = [
+            f"{self._runner.links[node].label} does not know this login; for its users file: dfs key show"
+            if isinstance(error, LoginError)
+            else error.line
+            for node, error in answers.errors.items()
+            if isinstance(error, (PeerIdentityError, RealmError, AuthError, BusyError))
+            if self._runner.links[node].met is None  # else a former password opened it
+        ]
         if plain := ", ".join(place.name for place, _ in self._places if not place.transport.confidential):
             told = f"the connection with {plain} is not encrypted: who is on the way sees who stores how much"
             notes.append(f"{told}, and can delete")

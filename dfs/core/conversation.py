@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from attrs import define, evolve, field
 
 from dfs.core import limits, messages
-from dfs.core.auth import verify_login
+from dfs.core.auth import Rekeyed, keys_in_force, verify_login
 from dfs.core.bulk_rows import decode_replays
 from dfs.core.door import Door
 from dfs.core.errors import (
@@ -41,10 +41,16 @@ class House(Protocol):
         """Who this node is; its nonce is replaced for every connection."""
 
     def public_key(self, user: str) -> bytes | None:
-        """The login key of a user, None if there is no such user."""
+        """The login key of a user by the users file, None if there is no such user."""
 
     def admits(self, user: str, public_key: bytes) -> bool:
-        """Whether this is the user's login key still; asked for every request, so it never waits."""
+        """Whether this is the key in the users file still; asked for every request, so it never waits."""
+
+    def is_clear(self, user: str) -> bool:
+        """Whether the users file has a password of this user, no key."""
+
+    def rekeyed(self, user: str) -> Rekeyed | None:
+        """The login key that this user changed to, if there is one; makes no vault."""
 
     def is_healer(self, user: str) -> bool:
         """Whether this account is a healer: it has no vault, and limited rights about those of all others."""
@@ -75,7 +81,8 @@ class Conversation:
     user: str = ""
     vault: VaultNode | None = None
     _healer: bool = False
-    _public_key: bytes = b""
+    _line: bytes = b""  # the key in the users file
+    _public_key: bytes = b""  # that of the login, which may be another
     _greeting: messages.HelloReply | None = None
     _client_nonce: bytes = b""
     _greeting_count: int = 0
@@ -131,7 +138,9 @@ class Conversation:
 
     def _stands(self) -> bool:
         same_role = self.house.is_healer(self.user) is self._healer
-        return same_role and self.house.admits(self.user, self._public_key)
+        rekeyed = self.vault.rekeyed if self.vault is not None and not self._healer else None
+        in_force = self._public_key in keys_in_force(self._line, rekeyed)
+        return same_role and in_force and self.house.admits(self.user, self._line)
 
     def _answer_owner(self, request: messages.Request, bulk: memoryview) -> Answer:
         vault = self.vault
@@ -142,7 +151,21 @@ class Conversation:
             return Answer(messages.Empty(), last=True)
         if vault is None or isinstance(request, messages.Vaults | messages.Enter):
             raise ForbiddenError("only a healer may ask this")
+        if isinstance(request, messages.Rekey):
+            return self._rekey(vault, request)
         return vault.answer(request, bulk)
+
+    def _rekey(self, vault: VaultNode, request: messages.Rekey) -> Answer:
+        greeting = self.house.greeting
+        if self.house.is_clear(self.user):
+            raise ForbiddenError(
+                f"the password of {self.user} stands in clear text in the node's users file",
+                next_step="Only its administrator can change it there, or run: dfs user convert.",
+            )
+        signer, key = self._public_key, request.public_key
+        answer = vault.rekey(request, line=self._line, signer=signer, realm=greeting.realm, user=self.user)
+        self._public_key = key  # this connection goes on
+        return answer
 
     def _answer_healer(self, request: messages.Request, bulk: memoryview) -> Answer:
         if isinstance(request, messages.Ping):
@@ -188,18 +211,23 @@ class Conversation:
             raise NotInitialisedError("a login before the greeting")
         door, now_s = self.door, self.env.monotonic_s()
         door.require_patience(self.address, request.user, now_s)
-        public_key = self.house.public_key(request.user)
-        right = verify_login(
-            public_key or _DUMMY_KEY,
-            request.signature,
-            realm=greeting.realm,
-            user=request.user,
-            node_id=greeting.node_id,
-            client_nonce=self._client_nonce,
-            node_nonce=greeting.nonce,
-            channel_binding=self.channel_binding,
-        )
-        if public_key is None or not right:
+        line = self.house.public_key(request.user)
+        rekeyed = self.house.rekeyed(request.user) if line is not None else None
+        right = [
+            key
+            for key in keys_in_force(line or _DUMMY_KEY, rekeyed)
+            if verify_login(
+                key,
+                request.signature,
+                realm=greeting.realm,
+                user=request.user,
+                node_id=greeting.node_id,
+                client_nonce=self._client_nonce,
+                node_nonce=greeting.nonce,
+                channel_binding=self.channel_binding,
+            )
+        ]
+        if line is None or not right:
             door.guesses.failed(self.address, request.user, now_s)
             raise LoginError("Invalid Username/Password. Please try again.")
         door.guesses.succeeded(self.address, request.user)
@@ -209,5 +237,6 @@ class Conversation:
         self._healer = self.house.is_healer(request.user)
         if not self._healer:
             self.vault = self.house.vault(request.user)
-        self.user, self._public_key = request.user, public_key
+            self.vault.logged_in(line, right[0])
+        self.user, self._line, self._public_key = request.user, line, right[0]
         return Answer(self.vault.login_reply() if self.vault else messages.LoginReply(VaultState.NEW, b""))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from dfs.core import limits
-from dfs.core.errors import ConfigError, DfsError, NoPasswordError, SecretFileError
+from dfs.core.errors import ConfigError, ConflictError, DfsError, NoPasswordError, SecretFileError
 from dfs.core.keys import KEY_FILE, SECRET_SIZE, KdfParameters, LoginKeys, login_keys, password_secret
 from dfs.core.redaction import conceal
 from dfs.core.settings import ClientConf
@@ -73,28 +73,64 @@ def _from_command(command: tuple[str, ...]) -> bytes:
     return _first_line(ended.stdout)
 
 
-def ask_password(user: str) -> bytes:
-    """Ask for a password on the terminal. Raises: NoPasswordError: there is no terminal."""
-    import getpass
-
+def _require_terminal(what: str) -> None:
     try:
         with open("/dev/tty", "r+b", buffering=0):
             pass
     except OSError:
-        raise NoPasswordError(f"no password for {user} and no terminal to ask on") from None
-    return getpass.getpass(f"Password of {user}: ").encode()
+        raise NoPasswordError(f"{what} and no terminal to ask on") from None
+
+
+def ask_password(user: str, what: str = "Password") -> bytes:
+    """Ask for a password on the terminal. Raises: NoPasswordError: there is no terminal."""
+    import getpass
+
+    _require_terminal(f"no password for {user}")
+    return getpass.getpass(f"{what} of {user}: ").encode()
 
 
 def ask_new_password(user: str) -> bytes:
     """Ask twice for a password that is new. Raises: NoPasswordError: no terminal, empty, or they differ."""
     import getpass
 
-    password = ask_password(user)
+    password = ask_password(user, "New password")
     if not password:
         raise NoPasswordError("an empty password protects nothing", next_step="Choose another one.")
     if getpass.getpass("Once more: ").encode() != password:
         raise NoPasswordError("the two passwords differ", next_step="Run it again.")
     return password
+
+
+def ask_line(prompt: str) -> str:
+    """Ask for a line that is shown while it is typed. Raises: NoPasswordError: there is no terminal."""
+    _require_terminal("no recovery sheet (--sheet FILE)")
+    with open("/dev/tty", encoding="utf-8", errors="replace") as source:
+        with open("/dev/tty", "w", encoding="utf-8") as target:
+            target.write(prompt)
+        return source.readline(limits.CONF_LINE_SIZE_MAX)
+
+
+def private_file(path: str, content: str) -> None:
+    """Make a file that is its owner's alone, durable. Raises: ConflictError: it is there. ConfigError."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
+    except FileExistsError:
+        raise ConflictError(f"{path} is there already", next_step="Take another name.") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        os.unlink(path)
+        raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+def key_file_text(secret: bytes) -> str:
+    """Return what a key file says."""
+    return f"{KEY_PREFIX}{secret.hex()}\n"
 
 
 def key_file_secret(path: str) -> bytes:
@@ -129,24 +165,58 @@ def password_of(conf: ClientConf, user: str, ask: Callable[[str], bytes] = ask_p
     return ask(user)
 
 
+def source_of(conf: ClientConf) -> str:
+    """Return in words where a conf's secret comes from, "" when it is asked for."""
+    named = [
+        f"{name} {value if isinstance(value, str) else value[0]}"
+        for name in ("key_file", "password_file", "password_command")
+        if (value := getattr(conf, name))
+    ]
+    if named:
+        return named[0]
+    return f"the password in {conf.file}" if conf.password is not None else ""
+
+
+def _nothing_kept() -> bytes | None:
+    """Find no kept login."""
+    return None
+
+
 class LoginSecret:
     """The login keys of a conf, derived on a thread while the client connects; call it to wait for them.
 
-    ``ask``: what gets a password that the conf has no source for.
+    ``ask``: what gets a password that the conf has no source for, after ``kept``: what finds the secret that
+    `dfs login` kept.
     """
 
-    def __init__(self, conf: ClientConf, user: str, ask: Callable[[str], bytes] = ask_password) -> None:
+    def __init__(
+        self,
+        conf: ClientConf,
+        user: str,
+        ask: Callable[[str], bytes] = ask_password,
+        kept: Callable[[], bytes | None] = _nothing_kept,
+    ) -> None:
         self._derived = threading.Event()
+        self._secret = b""
         self._keys: LoginKeys | None = None
         self._error: DfsError | None = None
-        material = key_file_secret(conf.key_file) if conf.key_file else password_of(conf, user, ask)
-        conceal(material)
         realm, kdf = conf.realm, kdf_of(conf)
+        secret = kept() if not source_of(conf) else None
+        self.was_kept: Final = secret is not None
+        if secret is None and conf.keyring:
+            raise NoPasswordError(
+                f"no login of {user} is kept in the keyring", next_step="Keep one: dfs login --keep keyring."
+            )
+        material = secret or (
+            key_file_secret(conf.key_file) if conf.key_file else password_of(conf, user, ask)
+        )
+        conceal(material)
+        ready = self.was_kept or kdf == KEY_FILE
 
         def derive() -> None:
             try:
-                secret = material if kdf == KEY_FILE else password_secret(material, realm, user, kdf)
-                self._keys = login_keys(secret)
+                self._secret = material if ready else password_secret(material, realm, user, kdf)
+                self._keys = login_keys(self._secret)
             except (MemoryError, ValueError) as error:
                 self._error = ConfigError(f"the password cannot be derived: {error}")
             finally:
@@ -160,6 +230,11 @@ class LoginSecret:
         if self._keys is None:
             raise self._error or DfsError("the login keys could not be derived")
         return self._keys
+
+    def secret(self) -> bytes:
+        """Return the 32 bytes that all keys follow from, to be kept."""
+        self()
+        return self._secret
 
 
 class KnownNodes:

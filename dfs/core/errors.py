@@ -288,6 +288,8 @@ class AuthError(DfsError):
 class LoginError(AuthError):
     """Wrong user or password."""
 
+    next_default = "Check user and password in the conf. Forgotten: dfs key recover."
+
 
 class SealedError(LoginError):
     """The login is right, but the vault was sealed with another password."""

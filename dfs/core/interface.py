@@ -562,6 +562,15 @@ class CommandContext(Protocol):
     def clusters(self) -> Iterator[tuple[str, Any]]:
         """The open cluster, with ""; with a healer's login the vault of every user, with the user's name."""
 
+    def passwords(self) -> Any:  # noqa: ANN401 - dfs.passwords.Passwords, see above
+        """What opens the vault of the conf's user (dfs.passwords.Passwords)."""
+
+    def new_key_file(self, path: str) -> bytes:
+        """Make a key file, 0600; its public login key. Raises: ConflictError: it is there. ConfigError."""
+
+    def private_file(self, path: str, content: str) -> None:
+        """Make a file that is its owner's alone. Raises: ConflictError: it is there. ConfigError."""
+
     def remote(self, path: str) -> str:
         """The canonical remote path of an argument; ``CLUSTER:`` is taken off. Raises: ConfigError."""
 

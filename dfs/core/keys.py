@@ -98,7 +98,8 @@ def password_secret(password: bytes, realm: str, user: str, kdf: KdfParameters) 
     return secret
 
 
-def _expand(secret: bytes, label: str) -> bytes:
+def expand(secret: bytes, label: str) -> bytes:
+    """Return the 32-byte key of a secret for one purpose."""
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -110,29 +111,30 @@ def login_keys(secret: bytes) -> LoginKeys:
     """Return the login seed, its public key and the kek of a 32-byte secret."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    seed = _expand(secret, "login")
+    seed = expand(secret, "login")
     public_key = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-    return LoginKeys(seed, _expand(secret, "kek"), public_key)
+    return LoginKeys(seed, expand(secret, "kek"), public_key)
 
 
 def vault_keys(master: bytes) -> VaultKeys:
     """Return the keys of a vault from its master key."""
     labels = ("identity", "stripe", "chunk", "entry", "name", "floor", "confirm")
-    return VaultKeys(*(_expand(master, label) for label in labels))
+    return VaultKeys(*(expand(master, label) for label in labels))
 
 
 # --- The wrap: the master key sealed under the kek --------------------------------------------------------
 
 
-def _wrap_context(realm: str, user: str, kdf: KdfParameters) -> bytes:
-    return encoding.encode(("dfs 1 wrap", WRAP_FORMAT, realm, user, kdf.memory_size, kdf.passes, kdf.lanes))
+def wrap_context(wrap_format: int, realm: str, user: str, kdf: KdfParameters) -> bytes:
+    """Return what a wrap is bound to besides its key."""
+    return encoding.encode(("dfs 1 wrap", wrap_format, realm, user, kdf.memory_size, kdf.passes, kdf.lanes))
 
 
 def wrap_master(master: bytes, kek: bytes, nonce: bytes, realm: str, user: str, kdf: KdfParameters) -> bytes:
     """Return the wrap of a master key; ``nonce``: 12 fresh random bytes."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
-    sealed = AESGCMSIV(kek).encrypt(nonce, master, _wrap_context(realm, user, kdf))
+    sealed = AESGCMSIV(kek).encrypt(nonce, master, wrap_context(WRAP_FORMAT, realm, user, kdf))
     return encoding.encode((WRAP_FORMAT, nonce, sealed))
 
 
@@ -147,7 +149,7 @@ def unwrap_master(wrap: bytes, kek: bytes, realm: str, user: str, kdf: KdfParame
 
     nonce, sealed = encoding.decode(wrap, _WRAP, what="a wrap", error=IntegrityError, size_max=WRAP_SIZE_MAX)
     try:
-        master: bytes = AESGCMSIV(kek).decrypt(nonce, sealed, _wrap_context(realm, user, kdf))
+        master: bytes = AESGCMSIV(kek).decrypt(nonce, sealed, wrap_context(WRAP_FORMAT, realm, user, kdf))
     except InvalidTag:
         raise IntegrityError("the vault's key does not open with this password") from None
     return master

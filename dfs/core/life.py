@@ -6,13 +6,23 @@ or the simulator passes in.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from dfs.core import limits, messages, register
+from dfs.core.auth import Rekeyed, decode_rekeyed, encode_rekeyed, verify_rekey
 from dfs.core.bulk_rows import ReplayItem
-from dfs.core.errors import ConflictError, DfsError, RemoteProtocolError, StoreError
+from dfs.core.errors import (
+    ConflictError,
+    DfsError,
+    LoginError,
+    NotInitialisedError,
+    RemoteProtocolError,
+    SpaceError,
+    StoreError,
+)
 from dfs.core.interface import Buffer, Env, ShareSlice, Transaction, VaultStore, View
 from dfs.core.records import frozen
 from dfs.core.roster import decode_roster, roster_digest
@@ -29,6 +39,7 @@ META_MARK: Final = "mark"  # u64, one more with every commit, LEAP more when the
 META_INCARNATION: Final = "incarnation"  # u32, of the node when the vault last counted
 META_CEILING: Final = "ceiling"  # u64, the highest counter of any ballot promised in this vault
 META_SCRUBBED: Final = "scrubbed"  # u64, seconds since 1970: when the last scrub ended
+META_REKEYED: Final = "rekeyed"  # the login key that its owner changed to, see auth.Rekeyed; b"" = none
 
 
 def _number(view: View, name: str, default: int = 0) -> int:
@@ -155,6 +166,44 @@ def check_replay(item: ReplayItem) -> None:
         raise RemoteProtocolError("a REPLAY whose parts do not fit each other")
 
 
+# --- Login keys ---------------------------------------------------------------------------------------------
+
+
+def rekeyed_in(view: View) -> Rekeyed | None:
+    """Return the login key that the owner changed to, None when it is still that of the users file."""
+    kept = view.meta(META_REKEYED)
+    return decode_rekeyed(kept) if kept else None
+
+
+def rekey(transaction: Transaction, request: messages.Rekey, line: bytes, signer: bytes) -> None:
+    """Put another login key in the place of that in the users file, ``line``; both are good until it is used.
+
+    A key that signs itself is used by that.
+
+    Raises:
+        ConflictError: a later change was made already.
+    """
+    kept = rekeyed_in(transaction)
+    if kept is None or kept.line != line:  # the administrator's line counts again
+        kept = Rekeyed(line, 0, line, b"")
+    if request.public_key == kept.public_key:
+        use_key(transaction, line, signer)
+        return
+    if request.epoch <= kept.epoch:
+        raise ConflictError("the login key was changed meanwhile, by another client")
+    changed = Rekeyed(line, request.epoch, request.public_key, signer)
+    transaction.set_meta(META_REKEYED, encode_rekeyed(changed))
+
+
+def use_key(transaction: Transaction, line: bytes, public_key: bytes) -> None:
+    """Note a login: the key before is over with the first use of the new one, and all with a new line."""
+    kept = rekeyed_in(transaction)
+    if kept is not None and kept.line != line:
+        transaction.set_meta(META_REKEYED, b"")
+    elif kept is not None and kept.former and kept.public_key == public_key:
+        transaction.set_meta(META_REKEYED, encode_rekeyed(evolve(kept, former=b"")))
+
+
 # --- Answers and commits ------------------------------------------------------------------------------------
 
 
@@ -227,6 +276,7 @@ class VaultLife:
     collectable: bool = True
     state: VaultState = VaultState.NEW
     roster: bytes = b""
+    rekeyed: Rekeyed | None = None
     _digest: bytes = b""
     _index: int = -1
     _renewed: bool = False
@@ -238,6 +288,7 @@ class VaultLife:
     def _load(self, view: View) -> None:
         self.state = state_of(view, self.incarnation)
         self.advance(mark_of(view))
+        self.rekeyed = rekeyed_in(view)
         roster = view.meta(META_ROSTER) or b""
         if roster != self.roster:
             self.roster = roster
@@ -299,6 +350,35 @@ class VaultLife:
         if self.state in RETURNING:
             self._live(lambda transaction: end_join(transaction, request.mark, self.incarnation))
         return Answer(messages.StateReply(self.state))
+
+    def rekey(self, request: messages.Rekey, *, line: bytes, signer: bytes, realm: str, user: str) -> Answer:
+        """Take another login key. ``line``: the key in the users file; ``signer``: of who asks.
+
+        Raises:
+            LoginError: not signed by that key. ConflictError: a later change was made already.
+        """
+        if not self.roster:
+            raise NotInitialisedError("there is no vault here yet")
+        signed = verify_rekey(
+            request.signature,
+            realm=realm,
+            user=user,
+            node_id=self.node_id,
+            old=signer,
+            new=request.public_key,
+            epoch=request.epoch,
+        )
+        if not signed:
+            raise LoginError("the change of the login key is not signed by the present key")
+        self._live(lambda transaction: rekey(transaction, request, line, signer))
+        return Answer(messages.Empty())
+
+    def logged_in(self, line: bytes, public_key: bytes) -> None:
+        """Note the use of a key. On a broken disk, nothing is noted and the former key stays good."""
+        kept = self.rekeyed
+        if kept is not None and (kept.line != line or (kept.former and kept.public_key == public_key)):
+            with suppress(StoreError, SpaceError):
+                self._live(lambda transaction: use_key(transaction, line, public_key))
 
     def status(self, _request: messages.Status, _bulk: memoryview) -> Answer:
         """Say how the vault is."""

@@ -140,6 +140,7 @@ class Link:
         self._closed = False
         self._refusal: DfsError | None = None  # for the rest of this command
         self._away: DfsError | None = None  # until a probe succeeds
+        self._former: LoginKeys | None = None
         self._probing = False
         self._stop_probe = threading.Event()
         self._streams: set[Stream] = set()
@@ -153,6 +154,10 @@ class Link:
     def down(self) -> DfsError | None:
         """Why the node is left out at the moment; None while it is used."""
         return self._refusal or self._away
+
+    def keep_to(self, keys: LoginKeys | None) -> None:
+        """Log in with a former password from now on, which the node still has; None: with the present one."""
+        self._former = keys
 
     def begin_command(self) -> None:
         """Try a node again that refused the last command."""
@@ -335,7 +340,7 @@ class Link:
         if expected not in {None, hello.node_id}:
             raise PeerIdentityError(f"{self.label} is another node than before (its node id changed)")
         signature = sign_login(
-            self._identity.keys().seed,
+            (self._former or self._identity.keys()).seed,
             realm=hello.realm,
             user=self._identity.user,
             node_id=hello.node_id,

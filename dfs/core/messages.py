@@ -176,6 +176,15 @@ class Enter:
 
 
 @frozen
+class Rekey:
+    """The login key of this user is another one from now on; the present one signs it, see auth.py."""
+
+    public_key: bytes = _of(raw(32))
+    epoch: int = _of(_SIZE)
+    signature: bytes = _of(raw(64))
+
+
+@frozen
 class Adopt:
     """An empty node takes over the id of one whose disk is lost; the connection ends after the answer."""
 
@@ -549,7 +558,7 @@ class ErrorReply:
 
 # fmt: off
 Request: TypeAlias = (
-    Hello | Login | Create | Activate | Ping | Join | Quarantine | EndJoin | Vaults | Enter | Adopt
+    Hello | Login | Create | Activate | Ping | Join | Quarantine | EndJoin | Vaults | Enter | Adopt | Rekey
     | Read | List | Prepare | Claims | Accept | Confirm | Forget | Replay | RaiseFloors | Directories
     | Claimed | Has | Store | Fetch | Verify | Lacking | Condemn | Status | Quota
 )
@@ -573,6 +582,7 @@ MESSAGES: Final[Mapping[int, tuple[type[Request], type[Response]]]] = {
     9: (Vaults, VaultsReply),
     10: (Enter, LoginReply),
     11: (Adopt, Empty),
+    12: (Rekey, Empty),
     16: (Read, ReadReply),
     17: (List, ListReply),
     18: (Prepare, PrepareReply),

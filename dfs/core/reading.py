@@ -63,18 +63,24 @@ class Found:
 
 
 def read_registers(
-    vault: Vault, keys: Sequence[RegisterKey], *, with_shares: bool = False, wait_all: bool = False
+    vault: Vault,
+    keys: Sequence[RegisterKey],
+    *,
+    with_shares: bool = False,
+    wait_all: bool = False,
+    any_of: bool = False,
 ) -> Operation[dict[RegisterKey, Found]]:
     """Read registers linearizably; what is not certain (below R nodes) is `stale`.
 
     Args:
         wait_all: wait for every node that makes progress, to know who holds what.
+        any_of: the registers lie in one directory, and one that holds something is enough.
 
     Raises:
         QuorumError: no node answers.
     """
     reads = [
-        _read_group(vault, group, part, with_shares=with_shares, wait_all=wait_all)
+        _read_group(vault, group, part, with_shares=with_shares, wait_all=wait_all, any_of=any_of)
         for group, part in batches(vault, keys)
     ]
     found: dict[RegisterKey, Found] = {}
@@ -84,7 +90,13 @@ def read_registers(
 
 
 def _read_group(
-    vault: Vault, group: Group, keys: Sequence[RegisterKey], *, with_shares: bool, wait_all: bool
+    vault: Vault,
+    group: Group,
+    keys: Sequence[RegisterKey],
+    *,
+    with_shares: bool,
+    wait_all: bool,
+    any_of: bool,
 ) -> Operation[dict[RegisterKey, Found]]:
     request = messages.Read(vault.roster_digest, with_values=True, with_shares=with_shares, keys=tuple(keys))
     states: dict[NodeId, Sequence[RowState]] = {}
@@ -99,10 +111,9 @@ def _read_group(
         return {node: rows[index] for node, rows in states.items()}
 
     def enough(_answers: Answers) -> bool:
-        return all(
-            decide(vault, group, key, of_key(index), final=False).verdict is Verdict.ANSWER
-            for index, key in enumerate(keys)
-        )
+        readings = [decide(vault, group, key, of_key(index), final=False) for index, key in enumerate(keys)]
+        known = [reading for reading in readings if reading.verdict is Verdict.ANSWER]
+        return len(known) == len(keys) or (any_of and any(reading.top is not None for reading in known))
 
     sends = [Send(node, node, request) for node in group.nodes]
     answers = yield from ask(sends, enough, take=take, stragglers=wait_all, quick=True)

@@ -262,7 +262,7 @@ def _best_row(vault: Vault, group: Group, key: RegisterKey, reading: Reading) ->
     confirmed = [row for row in rows if (proven(vault, key, row) or vault.keyless) and row.confirmed]
     best = max(confirmed or rows, key=lambda row: row.safe)
     value = max((row.value for row in rows), key=len)
-    if vault.keyless or key == WRAP_REGISTER:
+    if vault.keyless or key.directory == WRAP_REGISTER.directory:
         return (
             evolve(best, value=value) if confirmed else evolve(best, value=value, confirmed=b"", safe=False)
         )
@@ -510,7 +510,7 @@ def _renew(vault: Vault, done: Replayed) -> Operation[None]:
     def again(current: Entry | None) -> Proposal | None:
         return None if current is None else Proposal(current, claims=None)
 
-    keys = [key for key in done.refused if key != WRAP_REGISTER]
+    keys = [key for key in done.refused if key.directory != WRAP_REGISTER.directory]
     outcomes = yield from change_registers(vault, [Change(key, "", again, done.obstacle) for key in keys])
     for key, outcome in outcomes.items():
         if isinstance(outcome, Changed):

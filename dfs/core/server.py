@@ -15,6 +15,7 @@ from attrs import evolve
 
 from dfs.core import limits, messages
 from dfs.core.accounts import Accounts
+from dfs.core.auth import Rekeyed
 from dfs.core.buffers import BufferPool
 from dfs.core.commit import CommitQueue
 from dfs.core.connection import SCRATCH_SIZE, Connection, Turn
@@ -109,6 +110,15 @@ class Household:
 
     def is_healer(self, user: str) -> bool:
         return self._options.accounts.is_healer(user)
+
+    def is_clear(self, user: str) -> bool:
+        return self._options.accounts.is_clear(user)
+
+    def rekeyed(self, user: str) -> Rekeyed | None:
+        """Return the login key a user changed to; a vault that is kept here is opened for it."""
+        with self._lock:
+            known = user in self._vaults
+        return self.vault(user).rekeyed if known or user in self.kept() else None
 
     def users(self) -> Sequence[str]:
         return self._options.accounts.users()

@@ -27,7 +27,6 @@ from dfs.core.keys import (
     WRAP_REGISTER,
     KdfParameters,
     LoginKeys,
-    unwrap_master,
     vault_keys,
     wrap_master,
 )
@@ -36,7 +35,18 @@ from dfs.core.reading import read_registers
 from dfs.core.records import frozen
 from dfs.core.roster import decode_roster, encode_roster, roster_digest
 from dfs.core.transfer import Vault
-from dfs.core.types import RETURNING, Entry, EntryKind, Node, NodeId, Roster, VaultState, Version
+from dfs.core.types import (
+    RETURNING,
+    Entry,
+    EntryKind,
+    Node,
+    NodeId,
+    RegisterKey,
+    Roster,
+    VaultState,
+    Version,
+)
+from dfs.core.wraps import Ring, open_wrapped, wrap_register
 
 
 @frozen
@@ -182,31 +192,55 @@ def make_roster(vault: Vault, wanted: bytes) -> Operation[bytes]:
     return roster
 
 
-def open_wrap(vault: Vault, owner: Owner) -> Operation[bytes | None]:
-    """Return the master key, None if there is no wrap yet; ``vault`` needs roster and counted nodes only.
+@frozen
+class Opened:
+    """A wrap that opened: where it lies, the entry it is in, and what is in it."""
+
+    register: RegisterKey
+    entry: Entry = field(repr=False)
+    master: bytes = field(repr=False)
+    ring: Ring
+
+
+def find_wrap(vault: Vault, owner: Owner) -> Operation[Opened | None]:
+    """Return the wrap under the owner's kek, None if the vault has none at all.
+
+    ``vault`` needs roster and counted nodes only.
 
     Raises:
         SealedError: it was sealed with another password. QuorumError: too few nodes to say.
     """
     wrap_vault = evolve(vault, keys=vault_keys(owner.login.kek))
-    found = (yield from read_registers(wrap_vault, [WRAP_REGISTER]))[WRAP_REGISTER]
-    if found.entry is not None and found.entry.content is not None:
-        try:
-            return unwrap_master(found.entry.content, owner.login.kek, owner.realm, owner.user, owner.kdf)
-        except IntegrityError:
-            raise _sealed() from None
-    if found.corrupt:
-        raise _sealed()
-    if found.stale:
+    places = [WRAP_REGISTER, wrap_register(owner.login.kek)]
+    found = yield from read_registers(wrap_vault, places, any_of=True)
+    context = owner.realm, owner.user, owner.kdf
+    for place in reversed(places):
+        entry = found[place].entry
+        if entry is not None and entry.content:  # empty: the password was changed
+            try:
+                master, ring = open_wrapped(entry.content, owner.login.kek, context)
+            except IntegrityError:
+                raise sealed() from None
+            return Opened(place, entry, master, ring)
+    if any(each.corrupt or each.entry is not None for each in found.values()):
+        raise sealed()
+    if any(each.stale for each in found.values()):
         raise QuorumError("too few nodes answer to open the vault")
     return None
 
 
-def _sealed() -> SealedError:
+def open_wrap(vault: Vault, owner: Owner) -> Operation[bytes | None]:
+    """Return the master key, None if there is no wrap yet; otherwise as `find_wrap`."""
+    found = yield from find_wrap(vault, owner)
+    return None if found is None else found.master
+
+
+def sealed() -> SealedError:
+    """Return the error of a login that is right, with a key that opens no wrap."""
     return SealedError(
         "This vault was sealed with another password",
         kept="Nothing was changed.",
-        next_step="Put the old password back in the conf.",
+        next_step="Put the old password back in the conf, or see dfs key recover --help.",
     )
 
 

@@ -124,6 +124,7 @@ class FakeVault:
 
     incarnation = 1
     mark = 1
+    rekeyed = None
 
     def __init__(self) -> None:
         self.asked: list[tuple[messages.Request, bytes]] = []

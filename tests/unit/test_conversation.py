@@ -9,11 +9,19 @@ from attrs import define, evolve, field
 from xxhash import xxh3_128_digest
 
 from dfs.core import keys, limits, messages
-from dfs.core.auth import sign_login
+from dfs.core.auth import Rekeyed, sign_login, sign_rekey
 from dfs.core.bulk_rows import ReplayItem, encode_accepts, encode_replays
 from dfs.core.conversation import Conversation
 from dfs.core.env import RealEnv, RealFiles
-from dfs.core.errors import ForbiddenError, LoginError, NotFoundError, RemoteProtocolError
+from dfs.core.errors import (
+    ConflictError,
+    ForbiddenError,
+    LoginError,
+    NotFoundError,
+    NotInitialisedError,
+    RemoteProtocolError,
+    StoreError,
+)
 from dfs.core.interface import StoreOptions, VaultStore
 from dfs.core.messages import ShareHead
 from dfs.core.node import Answer, VaultNode, Work, transact
@@ -50,6 +58,7 @@ class FakeHouse:
     opened_vault: VaultNode
     known: dict[str, bytes] = field(factory=lambda: {"ines": INES.public_key})
     healers: set[str] = field(factory=set)
+    clear: set[str] = field(factory=set)
     opened: list[str] = field(factory=list)
     greeting: messages.HelloReply = GREETING
 
@@ -61,6 +70,12 @@ class FakeHouse:
 
     def is_healer(self, user: str) -> bool:
         return user in self.healers
+
+    def is_clear(self, user: str) -> bool:
+        return user in self.clear
+
+    def rekeyed(self, user: str) -> Rekeyed | None:
+        return self.opened_vault.rekeyed
 
     def users(self) -> list[str]:
         return sorted(self.known.keys() - self.healers)
@@ -306,3 +321,115 @@ def test_a_node_that_becomes_another_ends_what_was_said_as_the_first(talk: Talk)
     again = talk_with(talk.house)
     again.log_in()
     assert not again.answer.last
+
+
+# --- Another login key ---
+
+NEW, THIRD = keys.login_keys(b"n" * 32), keys.login_keys(b"t" * 32)
+
+
+def rekey(new: keys.LoginKeys, epoch: int, old: keys.LoginKeys = INES) -> messages.Rekey:
+    statement: dict[str, Any] = {"realm": "orchard", "user": "ines", "node_id": NODE_ID, "epoch": epoch}
+    signature = sign_rekey(old.seed, old=old.public_key, new=new.public_key, **statement)
+    return messages.Rekey(new.public_key, epoch, signature)
+
+
+@pytest.fixture
+def owner(talk: Talk) -> Talk:
+    """One who is logged in to a vault with a roster."""
+    talk.log_in()
+    talk.ask(messages.Create(ROSTER))
+    return talk
+
+
+def test_both_keys_are_good_until_the_new_one_is_used(owner: Talk) -> None:
+    owner.ask(rekey(NEW, 1))
+    owner.ask(messages.Status())  # this connection goes on
+    old = talk_with(owner.house)
+    old.log_in()
+    talk_with(owner.house).log_in(seed=NEW.seed)
+    with pytest.raises(LoginError, match="its key or role changed"):
+        old.ask(messages.Status())
+    with pytest.raises(LoginError, match=r"^Invalid Username/Password"):
+        talk_with(owner.house).log_in()
+    owner.ask(messages.Status())
+
+
+def test_a_later_change_replaces_one_that_nobody_used(owner: Talk) -> None:
+    owner.ask(rekey(NEW, 1))
+    again = talk_with(owner.house)
+    again.log_in()
+    with pytest.raises(ConflictError, match="changed meanwhile"):
+        again.ask(rekey(THIRD, 1))
+    again.ask(rekey(THIRD, 2))
+    with pytest.raises(LoginError):
+        talk_with(owner.house).log_in(seed=NEW.seed)
+    talk_with(owner.house).log_in(seed=THIRD.seed)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        rekey(NEW, 1, old=THIRD),
+        evolve(rekey(NEW, 1), epoch=2),
+        evolve(rekey(NEW, 1), public_key=THIRD.public_key),
+    ],
+    ids=["another key", "another epoch", "another new key"],
+)
+def test_what_the_present_key_did_not_sign_changes_nothing(owner: Talk, request_: messages.Rekey) -> None:
+    with pytest.raises(LoginError, match="not signed by the present key"):
+        owner.ask(request_)
+    talk_with(owner.house).log_in()
+    assert owner.house.opened_vault.rekeyed is None
+
+
+def test_another_line_in_the_users_file_counts_for_good(owner: Talk) -> None:
+    owner.ask(rekey(NEW, 1))
+    talk_with(owner.house).log_in(seed=NEW.seed)
+    owner.house.known["ines"] = THIRD.public_key
+    with pytest.raises(LoginError):
+        owner.ask(messages.Status())
+    with pytest.raises(LoginError):
+        talk_with(owner.house).log_in(seed=NEW.seed)
+    talk_with(owner.house).log_in(seed=THIRD.seed)
+    owner.house.known["ines"] = INES.public_key  # back to the line before: what overrode it stays gone
+    with pytest.raises(LoginError):
+        talk_with(owner.house).log_in(seed=NEW.seed)
+    last = talk_with(owner.house)
+    last.log_in()
+    last.ask(rekey(NEW, 1))  # and epochs begin anew with a line
+
+
+def test_a_key_that_is_in_force_may_be_told_again(owner: Talk) -> None:
+    owner.ask(rekey(INES, 0))
+    assert owner.house.opened_vault.rekeyed is None
+    owner.ask(rekey(NEW, 1))
+    owner.ask(rekey(NEW, 1, old=NEW))  # it signs itself: it is in use, and the former one is over
+    with pytest.raises(LoginError):
+        talk_with(owner.house).log_in()
+
+
+def test_a_password_in_clear_text_is_not_changed_from_outside(owner: Talk) -> None:
+    owner.house.clear.add("ines")
+    with pytest.raises(ForbiddenError, match="stands in clear text"):
+        owner.ask(rekey(NEW, 1))
+
+
+def test_a_vault_without_roster_and_a_healer_take_no_key(talk: Talk, healer: Talk) -> None:
+    with pytest.raises(ForbiddenError):
+        healer.ask(rekey(NEW, 1))
+    fresh = talk_with(talk.house)
+    fresh.log_in()
+    with pytest.raises(NotInitialisedError):
+        fresh.ask(rekey(NEW, 1))
+
+
+def test_a_broken_disk_lets_the_new_key_in(owner: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner.ask(rekey(NEW, 1))
+
+    def broken(_self: Direct, _work: Any) -> None:
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(Direct, "run", broken)
+    talk_with(owner.house).log_in(seed=NEW.seed)
+    talk_with(owner.house).log_in()  # nobody could note that the former one is over

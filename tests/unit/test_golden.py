@@ -24,10 +24,20 @@ from dfs.core import (
     pipeline,
     register,
     roster,
+    sheets,
     wire,
+    wraps,
 )
 from dfs.core.api import CodeOptions, Options, PlacementOptions
-from dfs.core.auth import sign_login, verify_login
+from dfs.core.auth import (
+    Rekeyed,
+    decode_rekeyed,
+    encode_rekeyed,
+    sign_login,
+    sign_rekey,
+    verify_login,
+    verify_rekey,
+)
 from dfs.core.floors import decode_floors, encode_floors
 from dfs.core.keys import KdfParameters, VaultKeys
 from dfs.core.messages import MESSAGES, SHAPES
@@ -119,6 +129,36 @@ def wrap(fields: Fields) -> Fields:
     made = keys.wrap_master(fields["master"], fields["kek"], fields["nonce"], *owner)
     assert keys.unwrap_master(made, fields["kek"], *owner) == fields["master"]
     return {"wrap": made}
+
+
+def ringed_wrap(fields: Fields) -> Fields:
+    owner = (fields["realm"], fields["user"], kdf_of(fields))
+    kin = tuple(wraps.Kin(*each) for each in fields["kin"])
+    ring = wraps.Ring(fields["epoch"], kin, tuple(fields["further"]))
+    made = wraps.seal_wrap(fields["master"], ring, fields["kek"], fields["nonce"], owner)
+    assert wraps.open_wrapped(made, fields["kek"], owner) == (fields["master"], ring)
+    return {"wrap": made, "name": wraps.wrap_register(fields["kek"]).name}
+
+
+def rekey(fields: Fields) -> Fields:
+    names = ("realm", "user", "node_id", "old", "new", "epoch")
+    statement: Any = {name: fields[name] for name in names}
+    signature = sign_rekey(fields["seed"], **statement)
+    assert verify_rekey(signature, **statement)
+    return {"signature": signature}
+
+
+def rekeyed(fields: Fields) -> Fields:
+    kept = Rekeyed(fields["line"], fields["epoch"], fields["public_key"], fields["former"])
+    encoded = encode_rekeyed(kept)
+    assert decode_rekeyed(encoded) == kept
+    return {"rekeyed": encoded}
+
+
+def recovery_sheet(fields: Fields) -> Fields:
+    lines = sheets.sheet_lines(fields["secret"])
+    assert sheets.read_sheet("\n".join(lines), "sheet") == fields["secret"]
+    return {"lines": lines}
 
 
 def proof(fields: Fields) -> Fields:
@@ -327,7 +367,17 @@ def vault_folder(fields: Fields) -> Fields:
 
 
 KINDS: Mapping[str, Mapping[str, Callable[[Fields], Fields]]] = {
-    "keys": {"secret": secret, "login": login, "vault": vault, "wrap": wrap, "proof": proof},
+    "keys": {
+        "secret": secret,
+        "login": login,
+        "vault": vault,
+        "wrap": wrap,
+        "proof": proof,
+        "ringed_wrap": ringed_wrap,
+        "rekey": rekey,
+        "rekeyed": rekeyed,
+        "recovery_sheet": recovery_sheet,
+    },
     "names": {"chunk": chunk, "path": path, "digests": digests},
     "entries": {"entry": entry, "chunk_list": chunk_list},
     "rosters": {"roster": nodes},
@@ -356,6 +406,10 @@ def read_wrap(raw: bytes) -> None:
     keys.unwrap_master(raw, bytes(range(32)), "dfs", "alice", KdfParameters())
 
 
+def read_ringed(raw: bytes) -> None:
+    wraps.open_wrapped(raw, bytes(range(32)), ("dfs", "alice", KdfParameters()))
+
+
 def read_value(raw: bytes) -> None:
     place = RegisterKey(DirectoryId(b"d" * 16), NameId(b"n" * 16))
     ballot = Ballot(b"b" * 24)
@@ -370,6 +424,8 @@ READERS: Mapping[str, Callable[[bytes], object]] = {
     "frame": read_frame,
     "wrap": read_wrap,
     "floors": read_floors,
+    "ringed_wrap": read_ringed,
+    "rekeyed": decode_rekeyed,
     "value": read_value,
     "entry": manifest.decode_entry,
     "chunk_list": manifest.decode_chunks,

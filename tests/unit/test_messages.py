@@ -76,6 +76,7 @@ SAMPLES: Sequence[Message] = (
     messages.VaultsReply(("bob", "carol"), more=False),
     messages.Enter("bob"),
     messages.Adopt(NodeId(b"i" * 16), 2),
+    messages.Rekey(b"p" * 32, 3, b"s" * 64),
     messages.Replay(DIGEST, 1),
     messages.RaiseFloors(DIGEST, (messages.Floor(KEY.directory, BALLOT),)),
     messages.Directories(DIGEST, b""),

@@ -114,7 +114,7 @@ def packed(*, magic: bytes = b"DFSw", version: int = 1, role: int = 0, code: int
         (packed(magic=b"HTTP"), "does not speak the dfs protocol"),
         (packed(version=2), "wire version 2, this dfs speaks 1"),
         (packed(role=3), "unknown message"),
-        (packed(code=12), "unknown message"),
+        (packed(code=13), "unknown message"),
         (packed(zero=1), "unknown message"),
         (packed()[:-1], "64 bytes"),
     ],

@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 from blake3 import blake3
 
 from dfs.core import limits, messages, wire
-from dfs.core.auth import sign_login
+from dfs.core.auth import Rekeyed, sign_login
 from dfs.core.conversation import Conversation
 from dfs.core.errors import (
     ConflictError,
@@ -95,6 +95,14 @@ class House:
     def is_healer(self, user: str) -> bool:
         """Whether this account is a healer."""
         return user == HEALER
+
+    def is_clear(self, user: str) -> bool:
+        """Whether the users file has a password."""
+        return False
+
+    def rekeyed(self, user: str) -> Rekeyed | None:
+        """The login key that the user changed to."""
+        return self.node.open_vault.rekeyed if user == USER else None
 
     def users(self) -> Sequence[str]:
         """Who has a vault here."""

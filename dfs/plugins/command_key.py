@@ -1,0 +1,137 @@
+"""`dfs key`: key files, the public login key, recovery sheets."""
+
+import base64
+import os
+import sys
+from collections.abc import Iterable
+
+import click
+
+from dfs.core.api import (
+    CommandContext,
+    CommandPlugin,
+    ConfigError,
+    DfsError,
+    Options,
+    UnknownOutcomeError,
+    hookimpl,
+)
+
+DFS_API_VERSION = 1
+KEY_FILE_DEFAULT = "dfs.key"
+
+
+@click.group("key")
+def key() -> None:
+    """Key files and recovery sheets: what opens a vault besides a password."""
+
+
+@key.command("new", epilog="Example: dfs key new backup.key")
+@click.argument("file", default=KEY_FILE_DEFAULT)
+@click.pass_obj
+def new(context: CommandContext, *, file: str) -> None:
+    """Make a key file: 32 random bytes in the place of a password, for programs. Nothing is ever overwritten.
+
+    Name it in the conf (key_file), and put its public key into the users files of the nodes.
+    """
+    public_key = _public_text(context.new_key_file(file))
+    context.emit("", {"file": file, "public_key": public_key}, f"{file}: {public_key}")
+    context.note(f"Whoever has {file} is you; without it and without a recovery sheet nothing can be read.")
+
+
+@key.command("show", epilog="Example: dfs key show --json")
+@click.pass_obj
+def show(context: CommandContext) -> None:
+    """Show the public login key and where the secret comes from; never a secret. No node is asked."""
+    facts = context.passwords().facts()
+    public_key = _public_text(facts.public_key)
+    values = {"user": facts.user, "realm": facts.realm, "source": facts.source, "public_key": public_key}
+    lines = (
+        f"user        {facts.user}",
+        f"realm       {facts.realm}",
+        f"secret      {facts.source}",
+        f"public key  {public_key}",
+        f"users file  {context.user_lines(facts.user, facts.public_key).rstrip()}",
+    )
+    context.emit("", values, "\n".join(lines))
+
+
+@key.command("export", epilog="Example: dfs key export, or dfs key export --output sheet.txt")
+@click.option("--output", metavar="FILE", help="Into a new file, mode 0600, instead of the terminal.")
+@click.option("--only", is_flag=True, help="Sheets made before open nothing any more.")
+@click.pass_obj
+def export(context: CommandContext, *, output: str | None, only: bool) -> None:
+    """Make a recovery sheet to print: a fresh recovery key that opens the vault when the password is lost."""
+    passwords = context.passwords()
+    sheet = passwords.new_sheet()
+    if output is None:
+        if not sys.stdout.isatty():
+            raise ConfigError(
+                "a recovery sheet is shown on a terminal only", next_step="Name a file: --output FILE."
+            )
+        passwords.export(sheet, only=only)
+        context.emit("", {"file": None}, sheet.text)
+        return
+    context.private_file(output, sheet.text)
+    try:
+        passwords.export(sheet, only=only)
+    except UnknownOutcomeError:
+        raise
+    except DfsError:
+        os.unlink(output)
+        raise
+    context.emit("", {"file": output}, f"recovery sheet in {output}: print it, then delete it")
+
+
+@key.command("recover", epilog="Example: dfs key recover, or dfs key recover --sheet sheet.txt")
+@click.option(
+    "--sheet", metavar="FILE", help="The recovery sheet as a file (mode 0600); else it is asked for."
+)
+@click.option("--old-password", is_flag=True, help="The old password in place of a sheet; it is asked for.")
+@click.option("--old-password-file", metavar="FILE", help="The same, from a file (mode 0600).")
+@click.option("--old-key-file", metavar="FILE", help="The old key file in place of a sheet.")
+@click.pass_obj
+def recover(
+    context: CommandContext,
+    *,
+    sheet: str | None,
+    old_password: bool,
+    old_password_file: str | None,
+    old_key_file: str | None,
+) -> None:
+    """Open the vault by a recovery sheet, and let a new password open it from now on.
+
+    A recovery key opens the vault, but is no login: first the administrator of each node has to put the new
+    login key into its users file. Run this before; it says the line to put there. Then run it again, with the
+    same new password.
+
+    The new password comes from the conf, or is asked for twice. If the administrator gave you another
+    password or key and you know the old one, --old-password does it without a sheet.
+    """
+    if sheet and (old_password or old_password_file or old_key_file):
+        raise ConfigError("give a sheet or an old password, not both")
+    has_former = old_password or old_password_file is not None or old_key_file is not None
+    passwords = context.passwords()
+    passwords.recover(sheet, has_former=has_former, password_file=old_password_file, key_file=old_key_file)
+    context.emit("", {"recovered": True}, "The vault opens with the new password from now on.")
+    if not has_former:
+        context.note("The recovery sheet stays good. To make a new one in its place: dfs key export --only")
+
+
+def _public_text(public_key: bytes) -> str:
+    return f"ed25519:{base64.b64encode(public_key).decode()}"
+
+
+def make(_options: Options) -> click.Command:
+    """Return the command."""
+    return key
+
+
+@hookimpl
+def dfs_commands() -> Iterable[CommandPlugin]:
+    """Declare it."""
+    return (
+        CommandPlugin(
+            name="key", summary="key files and recovery sheets: new, show, export, recover", make=make
+        ),
+    )
