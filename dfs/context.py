@@ -386,7 +386,7 @@ class Context:
         if key is not None:
             return record_of(name, parse_key(key), quota, role)
         leave_no_core()
-        conf = evolve(self._login_conf(), user=name)
+        conf = evolve(self._login_conf(), user=name, keyring=False)
         return record_of(name, LoginSecret(conf, name, ask_new_password)().public_key, quota, role)
 
     def user_summary(self, record: "UserRecord") -> Mapping[str, object]:

@@ -105,7 +105,7 @@ class Passwords:
         new_conf = self._conf_of(password_file, key_file)
         secret = login_secret(self._conf)
         with self._opened(self._conf, secret) as (client, opened):  # a wrong one is told before more is asked
-            new_secret = LoginSecret(new_conf, self._user, ask_new_password)
+            new_secret = LoginSecret(new_conf, self._user, _ask_another)
             owner = Owner(self._conf.realm, self._user, kdf_of(new_conf), new_secret())
             client.change_password(opened.vault, owner)
         with self._opened(new_conf, new_secret) as (client, opened):
@@ -116,7 +116,9 @@ class Passwords:
             owed = tuple(name for node, name in named.items() if node in opened.owing)
             told = tuple(name for node, name in named.items() if node not in opened.owing)
         self._keep_again(secret, new_secret, new_conf)
-        return PasswordChange(told, owed, opened.notes)
+        source = source_of(self._conf)
+        notes = (*opened.notes, *([f"The conf still has the old one: {source}"] if source else []))
+        return PasswordChange(told, owed, notes)
 
     def _keep_again(self, old: LoginSecret, new: LoginSecret, new_conf: ClientConf) -> None:
         kept = self._kept()
@@ -144,7 +146,7 @@ class Passwords:
         """
         is_recovery = not has_former
         key = self._recovery_key(sheet_file) if is_recovery else self._former(password_file, key_file)
-        secret = login_secret(self._conf, ask_new_password)
+        secret = LoginSecret(evolve(self._conf, keyring=False), self._user, _ask_another)
         options = client_options(self._conf, self._registry, state_folder(), secret)
         client = Client(options)
         try:
@@ -164,6 +166,7 @@ class Passwords:
             ) from None
         finally:
             client.close()
+        self._kept().forget()  # of the password that is over
 
     def _recovery_key(self, sheet_file: str | None) -> Owner:
         secret = typed_key() if sheet_file is None else sheet_secret(sheet_file)
@@ -235,6 +238,10 @@ class Passwords:
             KnownMarks(state, conf.realm, self._user).keep(client.marks())
         finally:
             client.close()
+
+
+def _ask_another(user: str) -> bytes:
+    return ask_new_password(user, "New password")
 
 
 def make_key_file(path: str) -> bytes:

@@ -89,11 +89,11 @@ def ask_password(user: str, what: str = "Password") -> bytes:
     return getpass.getpass(f"{what} of {user}: ").encode()
 
 
-def ask_new_password(user: str) -> bytes:
+def ask_new_password(user: str, what: str = "Password") -> bytes:
     """Ask twice for a password that is new. Raises: NoPasswordError: no terminal, empty, or they differ."""
     import getpass
 
-    password = ask_password(user, "New password")
+    password = ask_password(user, what)
     if not password:
         raise NoPasswordError("an empty password protects nothing", next_step="Choose another one.")
     if getpass.getpass("Once more: ").encode() != password:

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -97,6 +98,25 @@ def test_a_node_that_was_away_is_told_unasked(cluster: Cluster) -> None:
     cluster.nodes[1].kill()
     cluster.nodes[3].kill()
     cluster.dfs("ls", conf=old, status=12)
+
+
+def test_a_node_that_lost_its_disk_gets_all_wraps_back(cluster: Cluster) -> None:
+    old = stored(cluster)
+    cluster.dfs("key", "export", "--output", str(cluster.folder / "sheet"), conf=old)
+    cluster.dfs("passwd", "--new-password-file", secret_in(cluster, "new", NEW), conf=old)
+    put_line(cluster, key_line(NEW))
+    cluster.nodes[2].kill()
+    new = cluster.conf(password=NEW, name="new.conf")
+    (vault,) = (path for path in cluster.nodes[2].directory.iterdir() if path.name != ".node")
+    shutil.rmtree(vault)
+    cluster.nodes[2].start()
+    cluster.dfs("repair", conf=new)
+    cluster.nodes[0].kill()  # the wraps are needed from the node that was empty
+    assert read_back(cluster, new) == BODY
+    put_line(cluster, key_line("third"))
+    third = cluster.conf(password="third", name="third.conf")
+    cluster.dfs("key", "recover", "--sheet", str(cluster.folder / "sheet"), conf=third)
+    assert read_back(cluster, third) == BODY
 
 
 def test_a_password_may_become_a_key_file(cluster: Cluster) -> None:

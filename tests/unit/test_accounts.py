@@ -89,6 +89,12 @@ def test_healers_are_accounts_without_vaults(path: Path) -> None:
     assert accounts.public_key("medic") == KEY
 
 
+def test_a_password_in_clear_text_is_told_from_a_key(path: Path) -> None:
+    path.write_text(line("ines") + "tom a-password\n")
+    accounts = Accounts(str(path), "orchard", KDF)
+    assert [accounts.is_clear(name) for name in ("ines", "tom", "nobody")] == [False, True, False]
+
+
 @pytest.mark.parametrize("given", [True, False])
 def test_without_a_file_there_is_nobody(path: Path, given: bool) -> None:
     accounts = Accounts(str(path) if given else None, "orchard", KDF)

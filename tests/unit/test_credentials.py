@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,16 @@ from dfs.core.credentials import (
     KnownMarks,
     KnownNodes,
     LoginSecret,
+    ask_line,
     kdf_of,
     key_file_secret,
+    key_file_text,
     password_of,
+    private_file,
     secret_file,
+    source_of,
 )
-from dfs.core.errors import ConfigError, NoPasswordError, SecretFileError
+from dfs.core.errors import ConfigError, ConflictError, NoPasswordError, SecretFileError
 from dfs.core.keys import KEY_FILE, KdfParameters, login_keys
 from dfs.core.settings import ClientConf
 from dfs.core.types import NodeId
@@ -212,3 +217,57 @@ def test_marks_that_cannot_be_kept_stop_nothing(tmp_path: Path) -> None:
     known = KnownMarks(tmp_path, "dfs", "ada")
     known.keep({NODE: Mark(1, 7)})
     assert known.load() == {}
+
+
+# --- Secrets that are made, and typed ---
+
+
+def test_a_private_file_is_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "sheet"
+    private_file(str(path), "content")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("content", 0o600)
+    with pytest.raises(ConflictError, match="is there already"):
+        private_file(str(path), "other")
+    assert path.read_text() == "content"
+
+
+def test_a_private_file_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigError, match="No space left"):
+        private_file(str(tmp_path / "sheet"), "content")
+    assert not (tmp_path / "sheet").exists()
+
+
+def test_without_a_terminal_nothing_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "builtins.open", lambda *_arguments, **_named: (_ for _ in ()).throw(OSError(6, "no tty"))
+    )
+    with pytest.raises(NoPasswordError, match="--sheet FILE"):
+        ask_line("Line 1: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "source"),
+    [
+        ({"key_file": "a.key"}, "key_file a.key"),
+        ({"password_file": "pw"}, "password_file pw"),
+        ({"password_command": ("pass", "show", "dfs")}, "password_command pass"),
+        ({}, ""),
+    ],
+)
+def test_a_source_is_named_without_what_it_gives(settings: dict[str, Any], source: str) -> None:
+    assert source_of(ClientConf(**settings)) == source
+
+
+def test_a_kept_login_comes_before_a_question_only(tmp_path: Path) -> None:
+    secret = LoginSecret(ClientConf(), "ines", nobody_asks, lambda: SECRET)
+    assert (secret(), secret.secret(), secret.was_kept) == (login_keys(SECRET), SECRET, True)
+    key = private(tmp_path / "key", key_file_text(bytes(32)).encode())
+    named = LoginSecret(ClientConf(key_file=key), "ines", nobody_asks, lambda: SECRET)
+    assert (named(), named.was_kept) == (login_keys(bytes(32)), False)
+    assert SECRET.hex() not in repr(secret)

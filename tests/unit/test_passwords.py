@@ -51,7 +51,8 @@ def test_a_change_is_known_to_all_nodes(home: Any, new_key: str) -> None:
     home.write("f", b"content")
     home.dfs("put", "f")
     changed = Passwords(load_conf()).change(key_file=new_key)
-    assert (changed.acknowledged, changed.owed, changed.notes) == (("A", "B", "C", "D"), (), ())
+    assert (changed.acknowledged, changed.owed) == (("A", "B", "C", "D"), ())
+    assert changed.notes == (f"The conf still has the old one: key_file {load_conf().key_file}",)
     home.dfs("ls", status=12)
     home.write("dfs.toml", Path("dfs.toml").read_bytes().replace(b"/key", b"/new.key"))
     assert home.dfs("ls") == ["f"]

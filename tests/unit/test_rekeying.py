@@ -218,6 +218,20 @@ def test_wherever_a_client_stops_the_old_or_the_new_password_works(away: int | N
     assert len(seen) == 2
 
 
+def test_and_still_works_when_a_node_dies_afterwards() -> None:
+    """With both keys good for a while: a node that took the new key at once could leave neither working."""
+    for seed in range(80):
+        for dead in range(4):
+            house = House(seed)
+            house.world.loss = 0.1
+            with suppress(DfsError):
+                house.perform(house.change(OLD, NEW), 40 + 2 * seed % 120)
+            house.world.loss = 0.0
+            house.calm()
+            house.world.servers[dead].up = False
+            assert house.opens(OLD) or house.opens(NEW), f"neither works with seed {seed} without {dead}"
+
+
 def test_wherever_messages_are_lost_the_old_or_the_new_password_works() -> None:
     for seed in range(25):
         house = House(seed)

@@ -14,6 +14,7 @@ from attrs import evolve
 from xxhash import xxh3_128_digest
 
 from dfs.core import bulk_rows, limits, messages, register, wire
+from dfs.core.auth import sign_rekey
 from dfs.core.bulk_rows import AcceptItem
 from dfs.core.errors import BusyError, DfsError, LoginError, UnreachableError
 from dfs.core.interface import Listener, Stream, Transport
@@ -28,6 +29,8 @@ from dfs.core.types import (
 from tests.unit.server_kit import (
     DIGEST,
     INES,
+    NODE_ID,
+    REALM,
     ROSTER,
     TOM,
     WRAP,
@@ -135,6 +138,20 @@ def test_nothing_but_greetings_before_the_login(tcp_house: House) -> None:
         client.ask(messages.Has((share_key(0),)))
     with pytest.raises(UnreachableError):
         client.receive(1)
+
+
+def test_an_owner_changes_the_key_of_the_login(tcp_house: House) -> None:
+    client = tcp_house.logged_in()
+    household = tcp_house.server._house
+    assert (household.rekeyed("nobody"), household.rekeyed("ines")) == (None, None)
+    assert not household.is_clear("ines")
+    client.make_vault()
+    statement: Any = {"realm": REALM, "user": "ines", "node_id": NODE_ID, "epoch": 1}
+    signature = sign_rekey(INES.seed, old=INES.public_key, new=TOM.public_key, **statement)
+    client.ask(messages.Rekey(TOM.public_key, 1, signature))
+    tcp_house.logged_in("ines", TOM)
+    with pytest.raises(LoginError):
+        tcp_house.logged_in()
 
 
 def test_a_changed_key_ends_what_was_logged_in_with_the_old_one(tcp_house: House) -> None:
