@@ -25,7 +25,7 @@ from dfs.core.credentials import (
     source_of,
 )
 from dfs.core.env import RealEnv
-from dfs.core.errors import ConfigError, LoginError, SealedError
+from dfs.core.errors import ConfigError, DfsError, LoginError, SealedError, UnknownOutcomeError
 from dfs.core.kept import PLACES, KeptLogin, login_secret
 from dfs.core.keys import KEY_FILE, SECRET_SIZE, login_keys
 from dfs.core.places import state_folder, system_user
@@ -108,17 +108,31 @@ class Passwords:
             new_secret = LoginSecret(new_conf, self._user, _ask_another)
             owner = Owner(self._conf.realm, self._user, kdf_of(new_conf), new_secret())
             client.change_password(opened.vault, owner)
-        with self._opened(new_conf, new_secret) as (client, opened):
-            named = {
+        try:
+            changed = self._first_use(new_conf, new_secret)
+        except DfsError as error:
+            raise UnknownOutcomeError(
+                f"enough nodes have the new password, but it could not be used yet: {error.what}",
+                kept="The old password is good until the new one is used.",
+                next_step="Log in with the new one: dfs login.",
+            ) from None
+        self._keep_again(secret, new_secret, new_conf)
+        return changed
+
+    def _first_use(self, new_conf: ClientConf, new_secret: LoginSecret) -> PasswordChange:
+        """Log in with a new password, which ends the old one."""
+        with self._opened(new_conf, new_secret) as (_client, opened):
+            names = {
                 node.node_id: opened.vault.named([node.node_id]).partition(" ")[0]
                 for node in opened.vault.roster.nodes
             }
-            owed = tuple(name for node, name in named.items() if node in opened.owing)
-            told = tuple(name for node, name in named.items() if node not in opened.owing)
-        self._keep_again(secret, new_secret, new_conf)
+        owed = tuple(name for node, name in names.items() if node in opened.owing)
+        told = tuple(name for node, name in names.items() if node not in opened.owing)
+        return PasswordChange(told, owed, (*opened.notes, *self._named_still("the old one")))
+
+    def _named_still(self, what: str) -> list[str]:
         source = source_of(self._conf)
-        notes = (*opened.notes, *([f"The conf still has the old one: {source}"] if source else []))
-        return PasswordChange(told, owed, notes)
+        return [f"The conf still names {what}: {source}"] if source else []
 
     def _keep_again(self, old: LoginSecret, new: LoginSecret, new_conf: ClientConf) -> None:
         kept = self._kept()
@@ -209,9 +223,11 @@ class Passwords:
         secret = LoginSecret(evolve(self._conf, keyring=False), self._user)
         with self._opened(self._conf, secret) as (_client, opened):
             count = len(opened.vault.counted)
+        notes = opened.notes
         if place:
             self._kept().keep(secret.secret(), place)
-        return LoggedIn(self._user, opened.made, count, place, opened.notes)
+            notes = (*notes, *self._named_still("a password, which is used first"))
+        return LoggedIn(self._user, opened.made, count, place, notes)
 
     def log_out(self) -> bool:
         """Forget what `log_in` kept; returns whether there was anything. Raises: ConfigError."""

@@ -255,7 +255,7 @@ class Client:
 
     # Passwords
 
-    def _catch_up(self, vault: Vault, owner: vaults.Owner, found: vaults.Opened) -> Opened:
+    def _catch_up(self, vault: Vault, owner: vaults.Owner, found: vaults.OpenedWrap) -> Opened:
         """Tell the login key to nodes that still have a former one; when all have it, those are over."""
         lagging = self._enter_lagging(found.ring)
         if lagging:
@@ -328,7 +328,7 @@ class Client:
         owner = self._owner()
         self.run(rekeying.add_recovery(vault, owner, self._wrap(vault, owner), secret, only=only))
 
-    def _wrap(self, vault: Vault, owner: vaults.Owner) -> vaults.Opened:
+    def _wrap(self, vault: Vault, owner: vaults.Owner) -> vaults.OpenedWrap:
         found = self.run(vaults.find_wrap(vault, owner))
         if found is None:
             raise QuorumError("the vault's key cannot be read now")

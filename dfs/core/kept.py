@@ -69,24 +69,24 @@ class KeptLogin:
         private_file(str(self.path), " ".join([*words, *([secret.hex()] if in_file else [])]) + "\n")
 
     def forget(self) -> bool:
-        """Forget it; returns whether anything was kept. Raises: ConfigError."""
+        """Forget it, whoever can read it; returns whether anything was kept. Raises: ConfigError."""
         if not self.path.exists():
             return False
-        match = self._read(any_derivation=True)
-        if match is not None and match[1] == "keyring":
-            _keyring_call("delete_password", SERVICE, self._account)
         try:
+            match = _LINE.fullmatch(self.path.read_text("ascii", errors="replace"))
+            if match is not None and match[1] == "keyring":
+                _keyring_call("delete_password", SERVICE, self._account)
             os.unlink(self.path)
         except OSError as error:
             raise ConfigError(f"{self.path}: {error.strerror}") from None
         return True
 
-    def _read(self, *, any_derivation: bool = False) -> "re.Match[str] | None":
+    def _read(self) -> "re.Match[str] | None":
         if not self.path.exists():
             return None
         match = _LINE.fullmatch(secret_file(str(self.path)).decode("ascii", "replace"))
-        if match is None or any_derivation:
-            return match
+        if match is None:
+            return None
         made_by = KdfParameters(int(match[2]), int(match[3]), int(match[4]))
         wanted = match[1] == "keyring" or not self._keyring_only
         return match if made_by == self._kdf and wanted else None

@@ -26,7 +26,7 @@ from dfs.core.keys import (
 from dfs.core.reading import read_registers
 from dfs.core.transfer import Vault
 from dfs.core.types import Entry, EntryKind, NodeId, RegisterKey, Version
-from dfs.core.vaults import Opened, Owner
+from dfs.core.vaults import OpenedWrap, Owner
 from dfs.core.wraps import Kin, Ring, seal_wrap, wrap_register
 
 CHANGED: Final = "the vault's passwords were changed meanwhile, by another client"
@@ -63,7 +63,7 @@ def _wrap(vault: Vault, owner: Owner, master: bytes, ring: Ring) -> Entry:
     return _entry(vault, seal_wrap(master, ring, owner.login.kek, vault.entropy(WRAP_NONCE_SIZE), context))
 
 
-def _rewrite(vault: Vault, owner: Owner, opened: Opened, ring: Ring) -> Operation[Opened]:
+def _rewrite(vault: Vault, owner: Owner, opened: OpenedWrap, ring: Ring) -> Operation[OpenedWrap]:
     """Give a wrap another ring. Raises: as `_write`."""
     entry = _wrap(vault, owner, opened.master, ring)
     yield from _write(vault, owner, opened.register, entry, opened.entry.version)
@@ -86,7 +86,7 @@ def _empty(vault: Vault, keks: Iterable[bytes]) -> Operation[None]:
 # --- Passwords ----------------------------------------------------------------------------------------------
 
 
-def begin(vault: Vault, owner: Owner, opened: Opened, new: Owner) -> Operation[Ring]:
+def begin(vault: Vault, owner: Owner, opened: OpenedWrap, new: Owner) -> Operation[Ring]:
     """Write the wrap of a new password, which opens the vault from then on; returns its ring.
 
     The wrap of the present one notes first that a change was begun: the next one takes a later epoch, and
@@ -139,7 +139,7 @@ def _signature(owner: Owner, epoch: int, node: NodeId, held: LoginKeys) -> bytes
     )
 
 
-def settle(vault: Vault, owner: Owner, opened: Opened) -> Operation[Opened]:
+def settle(vault: Vault, owner: Owner, opened: OpenedWrap) -> Operation[OpenedWrap]:
     """Remove the wraps of former passwords, and their login keys from the ring: all nodes have the new one.
 
     Raises:
@@ -160,14 +160,16 @@ def recovery_owner(owner: Owner, secret: bytes) -> Owner:
     return evolve(owner, kdf=KEY_FILE, login=login_keys(secret))
 
 
-def _write_recovery(vault: Vault, owner: Owner, opened: Opened, kek: bytes) -> Operation[None]:
+def _write_recovery(vault: Vault, owner: Owner, opened: OpenedWrap, kek: bytes) -> Operation[None]:
     """Write the wrap under the kek of a recovery key. Its ring names the present password, to be removed."""
     keeper = evolve(owner, kdf=KEY_FILE, login=LoginKeys(b"", kek, b""))
     ring = Ring(0, (Kin(opened.ring.epoch, owner.login.kek),))
     yield from _write(vault, keeper, wrap_register(kek), _wrap(vault, keeper, opened.master, ring), None)
 
 
-def add_recovery(vault: Vault, owner: Owner, opened: Opened, secret: bytes, *, only: bool) -> Operation[None]:
+def add_recovery(
+    vault: Vault, owner: Owner, opened: OpenedWrap, secret: bytes, *, only: bool
+) -> Operation[None]:
     """Let a recovery key of 32 random bytes open the vault. ``only``: no earlier one does so any more.
 
     Raises:
@@ -183,7 +185,9 @@ def add_recovery(vault: Vault, owner: Owner, opened: Opened, secret: bytes, *, o
     yield from _write_recovery(vault, owner, after, kek)
 
 
-def recover(vault: Vault, owner: Owner, key: Owner, opened: Opened, *, is_recovery: bool) -> Operation[None]:
+def recover(
+    vault: Vault, owner: Owner, key: Owner, opened: OpenedWrap, *, is_recovery: bool
+) -> Operation[None]:
     """Write the wrap of a password, ``owner``'s, with the master key that another ``key`` opened.
 
     The password in whose place it comes no longer opens the vault; a recovery key goes on doing so.

@@ -193,7 +193,7 @@ def make_roster(vault: Vault, wanted: bytes) -> Operation[bytes]:
 
 
 @frozen
-class Opened:
+class OpenedWrap:
     """A wrap that opened: where it lies, the entry it is in, and what is in it."""
 
     register: RegisterKey
@@ -202,7 +202,7 @@ class Opened:
     ring: Ring
 
 
-def find_wrap(vault: Vault, owner: Owner) -> Operation[Opened | None]:
+def find_wrap(vault: Vault, owner: Owner) -> Operation[OpenedWrap | None]:
     """Return the wrap under the owner's kek, None if the vault has none at all.
 
     ``vault`` needs roster and counted nodes only.
@@ -221,7 +221,7 @@ def find_wrap(vault: Vault, owner: Owner) -> Operation[Opened | None]:
                 master, ring = open_wrapped(entry.content, owner.login.kek, context)
             except IntegrityError:
                 raise sealed() from None
-            return Opened(place, entry, master, ring)
+            return OpenedWrap(place, entry, master, ring)
     if any(each.corrupt or each.entry is not None for each in found.values()):
         raise sealed()
     if any(each.stale for each in found.values()):

@@ -55,6 +55,7 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> No
     kept.path.chmod(mode)
     with pytest.raises(SecretFileError, match="can be read by others"):
         login_secret(CONF, nobody_asks, tmp_path)
+    assert kept.forget()
 
 
 @pytest.mark.parametrize("text", ["", "dfs-login-1 file 0 0 0", "dfs-login-2 file 67108864 3 4 00", "\xff"])

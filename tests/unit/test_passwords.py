@@ -17,6 +17,7 @@ from dfs.core.errors import (
     NotInitialisedError,
     QuorumError,
     SealedError,
+    UnknownOutcomeError,
 )
 from dfs.core.keys import login_keys
 from dfs.core.node import VaultNode
@@ -52,7 +53,7 @@ def test_a_change_is_known_to_all_nodes(home: Any, new_key: str) -> None:
     home.dfs("put", "f")
     changed = Passwords(load_conf()).change(key_file=new_key)
     assert (changed.acknowledged, changed.owed) == (("A", "B", "C", "D"), ())
-    assert changed.notes == (f"The conf still has the old one: key_file {load_conf().key_file}",)
+    assert changed.notes == (f"The conf still names the old one: key_file {load_conf().key_file}",)
     home.dfs("ls", status=12)
     home.write("dfs.toml", Path("dfs.toml").read_bytes().replace(b"/key", b"/new.key"))
     assert home.dfs("ls") == ["f"]
@@ -204,3 +205,19 @@ def test_a_key_file_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         make_key_file(str(tmp_path / "none" / "key"))
     assert base64.b64decode(public_text(made).partition(":")[2]) == made
+
+
+def test_a_first_use_that_fails_is_told_as_what_it_is(
+    home: Any, new_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.dfs("ls")
+
+    def gone(_self: Passwords, _conf: ClientConf, _secret: Any) -> Any:
+        raise QuorumError("no node answers")
+
+    monkeypatch.setattr(Passwords, "_first_use", gone)
+    with pytest.raises(UnknownOutcomeError, match="could not be used yet: no node answers"):
+        Passwords(load_conf()).change(key_file=new_key)
+    home.dfs("ls")  # both are good
+    assert not Passwords(conf_with(new_key)).log_in("").made
+    home.dfs("ls", status=12)

@@ -23,7 +23,7 @@ from dfs.core.node import Answer
 from dfs.core.reading import read_registers
 from dfs.core.transfer import Vault
 from dfs.core.types import NodeId
-from dfs.core.vaults import Opened, Owner, find_wrap, make_wrap
+from dfs.core.vaults import OpenedWrap, Owner, find_wrap, make_wrap
 from dfs.core.wraps import Ring, keys_of, wrap_register
 from tests.unit.world import Running, Server, World
 
@@ -146,7 +146,7 @@ class House:
             return found is not None and found.master == self.master and len(held) >= 3
         return False
 
-    def wrap(self, owner: Owner) -> Opened | None:
+    def wrap(self, owner: Owner) -> OpenedWrap | None:
         """The wrap of a password as a thief of all nodes would read it."""
         for door in self.doors.values():
             door.held = OLD.login if OLD.login.public_key in door.known else None
