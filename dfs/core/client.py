@@ -172,7 +172,7 @@ class Client:
         try:
             opened = self._open_vault(owner)
         except (QuorumError, NotInitialisedError) as error:
-            raise self._identity_lost(answers) or self._refused(answers) or error from None
+            raise _first(answers, PeerIdentityError, LoginError, BusyError) or error from None
         returning = [
             f"{opened.vault.named([node])} lost what it kept and"
             " does not count until it is brought up to date: dfs repair"
@@ -521,27 +521,8 @@ class Client:
             if address in told
         }
         reasons = "; ".join(f"{labels[address]}: {what}" for address, what in by_address.items())
-        return (
-            self._refused(answers)
-            or self._identity_lost(answers)
-            or next(
-                (error for error in answers.errors.values() if isinstance(error, (RealmError, ConfigError))),
-                None,
-            )
-            or QuorumError(f"no node answers ({reasons})", reasons=by_address)
-        )
-
-    def _refused(self, answers: Answers) -> DfsError | None:
-        told = list(answers.errors.values())
-        for kind in (LoginError, BusyError):  # busy: it told how long to wait
-            if (error := next((each for each in told if isinstance(each, kind)), None)) is not None:
-                return error
-        return None
-
-    def _identity_lost(self, answers: Answers) -> DfsError | None:
-        return next(
-            (error for error in answers.errors.values() if isinstance(error, PeerIdentityError)), None
-        )
+        gravest = _first(answers, LoginError, BusyError, PeerIdentityError, RealmError, ConfigError)
+        return gravest or QuorumError(f"no node answers ({reasons})", reasons=by_address)
 
     def vacancy(self, vault: Vault, name: str) -> tuple[Link, NodeId]:
         """Return the link to an empty node of the conf and the id of the lost node whose place it takes.
@@ -600,6 +581,12 @@ class Client:
 
 def _stand_in(link: Link) -> NodeId:
     return NodeId(b"at " + link.address.encode())
+
+
+def _first(answers: Answers, *kinds: type[DfsError]) -> DfsError | None:
+    """Return the first error of the first of these kinds that a node gave."""
+    errors = list(answers.errors.values())
+    return next((error for kind in kinds for error in errors if isinstance(error, kind)), None)
 
 
 def _share_map(stages: Stages, members: Sequence[Node]) -> list[list[int]]:

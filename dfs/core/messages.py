@@ -25,15 +25,7 @@ from dfs.core.encoding import (
     uint,
 )
 from dfs.core.records import frozen
-from dfs.core.types import (
-    NO_BALLOT,
-    Ballot,
-    DirectoryId,
-    NodeId,
-    RegisterKey,
-    ShareKey,
-    VaultState,
-)
+from dfs.core.types import NO_BALLOT, Ballot, DirectoryId, NodeId, RegisterKey, ShareKey, VaultState
 
 
 def _of(shape: Shape) -> Any:  # noqa: ANN401 - attrs fields are typed by their annotation
@@ -41,9 +33,7 @@ def _of(shape: Shape) -> Any:  # noqa: ANN401 - attrs fields are typed by their 
 
 
 REASON_SIZE_MAX: Final = 1024  # bytes of UTF-8: why a vault is read-only
-
-COUNT = uint((1 << 32) - 1)
-_SIZE = uint()
+COUNT, _SIZE = uint((1 << 32) - 1), uint()
 DIRECTORY = raw(limits.DIRECTORY_ID_SIZE)
 BATCH = limits.BATCH_COUNT_MAX
 REGISTER = record(RegisterKey, DIRECTORY, raw(limits.NAME_ID_SIZE))
@@ -559,8 +549,8 @@ class ErrorReply:
 # fmt: off
 Request: TypeAlias = (
     Hello | Login | Create | Activate | Ping | Join | Quarantine | EndJoin | Vaults | Enter | Adopt | Rekey
-    | Read | List | Prepare | Claims | Accept | Confirm | Forget | Replay | RaiseFloors | Directories
-    | Claimed | Has | Store | Fetch | Verify | Lacking | Condemn | Status | Quota
+    | Read | List | Prepare | Claims | Accept | Confirm | Forget | Replay | RaiseFloors | Directories | Claimed
+    | Has | Store | Fetch | Verify | Lacking | Condemn | Status | Quota
 )
 Response: TypeAlias = (
     HelloReply | LoginReply | CreateReply | Empty | StateReply | VaultsReply | ReadReply | ListReply

@@ -45,7 +45,7 @@ BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "status": ("dfs.plugins.command_status", "show how the nodes are"),
         "replace": ("dfs.plugins.command_replace", "put an empty node in the place of a lost one"),
         "mkdir": ("dfs.plugins.command_mkdir", "make a folder"),
-        "user": ("dfs.plugins.command_user", "add users to the users file of a node, convert passwords"),
+        "user": ("dfs.plugins.command_user", "change the users file of a node"),
         "passwd": ("dfs.plugins.command_passwd", "change the password; nothing is encrypted again"),
         "key": ("dfs.plugins.command_key", "key files and recovery sheets: new, show, export, recover"),
         "login": ("dfs.plugins.command_login", "log in, and keep the login for later commands"),

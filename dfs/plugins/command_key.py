@@ -51,7 +51,7 @@ def show(context: CommandContext) -> None:
         f"realm       {facts.realm}",
         f"secret      {facts.source}",
         f"public key  {public_key}",
-        f"users file  {context.user_lines(facts.user, facts.public_key).rstrip()}",
+        f"users file  {facts.user} {public_key}",
     )
     context.emit("", values, "\n".join(lines))
 
