@@ -1,147 +1,207 @@
-"""Large files: put, put again and get of random bytes, beside what the disk does with the same bytes in the
-same run.
+"""Large files: W1 random bytes, W2 Python sources, W4 with one and two nodes killed, W5 4 KiB changed.
 
-Run: python bench/large.py [--quick] [--transport tls|tcp] [--size MIB] [--repeat N]. Client and four nodes
-share this machine; 2 of 4, AES-GCM, durable before acknowledged. Prints one JSON line a figure, then a table;
-a mismatch fails.
+Client and nodes share this machine; whatever is said to be stored is durable. Each figure stands beside its
+floor, made in the same run; the bytes are compared outside the timed part, and a mismatch ends the program.
+Warm: everything was written, fetched and replaced once before. --cold: new nodes and new output at each turn.
+
+Run: python bench/large.py [--quick] [--transport tls|tcp] [--geometry 2,4] [--repeat 5] [--size MIB] [--cold]
 """
 
 import argparse
 import filecmp
-import json
-import os
-import resource
-import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
+import signal
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
-sys.path.insert(0, str(Path(__file__).parent))
-from startup import DFS, nodes
+from attrs import define, field
 
-MIB = 1024 * 1024
+import floors
+from inputs import change_middle, freshen, make_random, make_sources, sizes
+from lines import Report
+from rig import (
+    MIB,
+    BenchError,
+    Cluster,
+    Meter,
+    Sample,
+    main,
+    make_parser,
+    positive,
+    repeats,
+    stored_size,
+    workshop,
+)
+
+DEGRADED = (0, 3)  # 3: stored, but a node that is down lacks its shares
 
 
-def cpu_s() -> float:
-    """Return CPU seconds of the children that ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+@define
+class Work:
+    """The inputs of a run, and the samples of each operation."""
+
+    folder: Path
+    size: int
+    sources_size: int
+    geometry: tuple[int, int]
+    repeat: int
+    cold: bool
+    turn: int = 0
+    samples: dict[tuple[str, str], list[Sample]] = field(factory=dict)
+    at_rest: dict[str, int] = field(factory=dict)
+
+    @property
+    def random(self) -> Path:
+        """W1."""
+        return self.folder / "W1"
+
+    @property
+    def sources(self) -> Path:
+        """W2."""
+        return self.folder / "W2"
+
+    def keep(self, work: str, op: str, sample: Sample, *, timed: bool) -> None:
+        """Note a sample, unless the run only warmed up."""
+        if timed:
+            self.samples.setdefault((work, op), []).append(sample)
+
+    def fresh(self) -> None:
+        """Let every chunk of W1 and W2 have bytes that were never stored."""
+        self.turn += 1
+        freshen(self.random, self.turn)
+        freshen(self.sources, self.turn)
 
 
-def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Return (wall seconds, CPU seconds) of one command."""
-    cpu_before_s, started_s = cpu_s(), time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, check=True)
-    return time.perf_counter() - started_s, cpu_s() - cpu_before_s
+def put(meter: Meter, path: Path, accept: Sequence[int] = (0,)) -> Sample:
+    """Store a file under its own name and see what a `sync` still has to write."""
+    return meter.command("put", str(path), "--to", path.name, accept=accept, sync=True)
 
 
-def floor_put(folder: Path, size: int) -> float:
-    """Return seconds that four processes take to write the same share bytes, synced every 32 MiB and at the
-    end.
-    """
-    writer = (
-        "import os, sys; f = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY); b = os.urandom(2 << 20)\n"
-        "for i in range(int(sys.argv[2])):\n os.write(f, b)\n if i % 16 == 15: os.fdatasync(f)\n"
-        "os.fdatasync(f)"
+def get(meter: Meter, path: Path, target: Path, accept: Sequence[int] = (0,)) -> Sample:
+    """Fetch a file and compare it with its source; the time of comparing is not counted."""
+    sample = meter.command("get", path.name, "-o", str(target), accept=accept)
+    if not filecmp.cmp(path, target, shallow=False):
+        raise BenchError(f"{path.name}: the bytes that came back are others")
+    return sample
+
+
+def turn(work: Work, cluster: Cluster, *, timed: bool) -> None:
+    """Put and get W1 and W2 once, W1 also again: as it is, and as W5."""
+    meter = Meter(cluster)
+    work.fresh()
+    for name, path in (("W1", work.random), ("W2", work.sources)):
+        work.keep(name, "put", put(meter, path), timed=timed)
+        back = work.folder / f"back{work.turn}.{name}"
+        work.keep(name, "get", get(meter, path, back), timed=timed)
+        if not work.cold:
+            back.unlink()
+    if work.cold:
+        return
+    work.keep("W1", "put again", put(meter, work.random), timed=timed)
+    change_middle(work.random, work.turn)
+    work.keep("W5", "put", put(meter, work.random), timed=timed)
+    back = work.folder / "back"
+    get(meter, work.random, back)
+    back.unlink()
+
+
+def with_dead_nodes(work: Work, cluster: Cluster) -> None:
+    """Do W4: get W1 and put W2 with one node killed, get W1 with as many killed as still let it be read."""
+    meter = Meter(cluster)
+    needed, total = work.geometry
+    for killed in range(1, min(2, total - needed) + 1):
+        cluster.signal(killed - 1, signal.SIGKILL)
+        for number in range(work.repeat + 1):
+            back = work.folder / "back"
+            work.keep(
+                "W4", f"get, {killed} killed", get(meter, work.random, back, DEGRADED), timed=number > 0
+            )
+            back.unlink()
+            if killed == 1 and total - needed > 1:  # a write wants to survive one more loss
+                work.turn += 1
+                freshen(work.sources, work.turn)
+                work.keep("W4", "put, 1 killed", put(meter, work.sources, DEGRADED), timed=number > 0)
+        if killed == 1 and total - needed > 1:
+            back = work.folder / "back"
+            get(meter, work.sources, back, DEGRADED)
+            back.unlink()
+
+
+def measure(work: Work, options: argparse.Namespace) -> None:
+    """Do all turns."""
+    if work.cold:
+        for number in range(work.repeat):
+            with Cluster(work.folder / f"cluster{number}", options, preload=options.preload) as cluster:
+                turn(work, cluster, timed=True)
+        return
+    with Cluster(work.folder / "cluster", options, preload=options.preload) as cluster:
+        for number in range(work.repeat + 1):
+            turn(work, cluster, timed=number > 0)
+        with_dead_nodes(work, cluster)
+
+
+def report_all(work: Work, report: Report, floor_s: dict[str, float], options: argparse.Namespace) -> None:
+    """Print a line for each operation, beside what the disk does, or dfs itself while all nodes are alive."""
+    middle = {key: median(sample.wall_s for sample in samples) for key, samples in work.samples.items()}
+    append, copy, copied = "append shares", "cp", floor_s["cp"]
+    floor_of = {
+        ("W1", "put"): (append, floor_s["append"]),
+        ("W1", "get"): (copy, copied),
+        ("W1", "put again"): (copy, copied),
+        ("W2", "put"): (f"{append} of random bytes", floor_s["append"] * work.sources_size / work.size),
+        ("W2", "get"): (copy, copied * work.sources_size / work.size),
+        ("W5", "put"): (copy, copied),
+        ("W4", "get, 1 killed"): ("dfs, all alive", middle.get(("W1", "get"))),
+        ("W4", "get, 2 killed"): ("dfs, all alive", middle.get(("W1", "get"))),
+        ("W4", "put, 1 killed"): ("dfs, all alive", middle.get(("W2", "put"))),
+    }
+    variant = {"durable": not options.preload, "pages": "cold" if work.cold else "warm"}
+    for (name, op), samples in work.samples.items():
+        of_sources = name == "W2" or op == "put, 1 killed"
+        label, seconds = floor_of[name, op]
+        report.add(
+            name,
+            op,
+            samples,
+            size=work.sources_size if of_sources else work.size,
+            files=1,
+            floor=(label, seconds) if seconds else None,
+            variant=variant,
+            at_rest_bytes=work.at_rest.get(name) if op == "put" else None,  # W5 adds to what is there
+        )
+    report.end()
+
+
+def _run() -> None:
+    parser = make_parser(__doc__, limit_s=7200)
+    parser.add_argument("--size", type=positive, metavar="MIB", help="of W1; W2 is half of it")
+    parser.add_argument(
+        "--cold", action="store_true", help="new nodes and new output at each turn, no warm-up"
     )
-    count = str(max(1, size // 2 // (2 * MIB)))
-    for attempt in range(2):  # the first one makes the pages warm
-        started_s = time.perf_counter()
-        writers = [
-            subprocess.Popen([sys.executable, "-c", writer, str(folder / f"floor{number}"), count])
-            for number in range(4)
-        ]
-        for each in writers:
-            each.wait()
-        floor_s = time.perf_counter() - started_s
-        for number in range(4):
-            (folder / f"floor{number}").unlink()
-        if attempt:
-            return floor_s
-    raise AssertionError
-
-
-def floor_get(source: Path) -> float:
-    """Return seconds of a plain copy to a new file, warm."""
-    target = source.with_suffix(".copy")
-    for _ in range(2):
-        started_s = time.perf_counter()
-        subprocess.run(["cp", str(source), str(target)], check=True)
-        floor_s = time.perf_counter() - started_s
-        target.unlink()
-    return floor_s
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--transport", choices=["tls", "tcp"], default="tls")
-    parser.add_argument("--size", type=int, default=0, help="MiB")
-    parser.add_argument("--repeat", type=int, default=0)
-    parser.add_argument("--out")
+    parser.add_argument(
+        "--preload",
+        default="",
+        metavar="LIBRARY",
+        help="into the nodes, so that syncs do nothing: libeatmydata.so",
+    )
     options = parser.parse_args()
-    size = (options.size or (128 if options.quick else 1024)) * MIB
-    repeat = options.repeat or (2 if options.quick else 5)
-    rows: dict[str, list[tuple[float, float]]] = {"put": [], "put again": [], "get": []}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
-        source, back = folder / "source", folder / "back"
-        floors = {"put": floor_put(folder, size)}
-        with source.open("wb") as file:
-            for _ in range(size // MIB):
-                file.write(os.urandom(MIB))
-        floors["get"] = floors["put again"] = floor_get(source)
-        with nodes(folder, options.transport, environment) as conf:
-            client = [*DFS, "--conf", str(conf), "--transport", options.transport]
-            for turn in range(repeat + 1):
-                with source.open("r+b") as file:  # new bytes in every chunk, so that nothing is there already
-                    for offset in range(0, size, 4 * MIB):
-                        file.seek(offset)
-                        file.write(os.urandom(16))
-                figures = {
-                    "put": run([*client, "put", str(source), "--to", "big"], environment),
-                    "put again": run([*client, "put", str(source), "--to", "big"], environment),
-                    "get": run([*client, "get", "big", "-o", str(back)], environment),
-                }
-                if not filecmp.cmp(source, back, shallow=False):
-                    raise SystemExit("the bytes that came back differ")
-                back.unlink()
-                for op, figure in figures.items():
-                    if turn:  # the first turn warms up
-                        rows[op].append(figure)
-        shutil.rmtree(folder / "state", ignore_errors=True)
-    report(rows, floors, size, options.transport, options.out)
-
-
-def report(
-    rows: dict[str, list[tuple[float, float]]],
-    floors: dict[str, float],
-    size: int,
-    transport: str,
-    out: str | None,
-) -> None:
-    """Print one JSON line an operation, then a table."""
-    lines = []
-    table = [f"| {transport} | MB/s | client CPU-s/GiB | floor MB/s | ratio |", "|---|---|---|---|---|"]
-    for op, figures in rows.items():
-        wall_s = statistics.median(wall for wall, _ in figures)
-        client_cpu_s = statistics.median(cpu for _, cpu in figures) * 1024 * MIB / size
-        speed, floor = size / 1e6 / wall_s, size / 1e6 / floors[op]
-        fields = {"v": 1, "program": "large", "work": "W1", "op": op, "variant": {"transport": transport}}
-        fields |= {"bytes": size, "wall_s": [round(wall, 3) for wall, _ in figures], "mb_s": round(speed, 1)}
-        fields |= {"cpu_client_s_per_gib": round(client_cpu_s, 2), "floor_mb_s": round(floor, 1)}
-        lines.append(json.dumps({**fields, "ratio": round(speed / floor, 3), "check": "ok"}))
-        table.append(f"| {op} | {speed:.0f} | {client_cpu_s:.2f} | {floor:.0f} | {speed / floor:.2f} |")
-    print(*lines, "", *table, sep="\n")
-    if out:
-        with Path(out).open("a") as file:
-            file.write("\n".join(lines) + "\n")
+    wanted, repeat = sizes(quick=options.quick), repeats(options, 2, 5)
+    size = options.size * MIB if options.size else wanted.random
+    sources_size = options.size * MIB // 2 if options.size else wanted.sources
+    with workshop(options) as folder:
+        report = Report("large", options, folder)
+        work = Work(folder, size, sources_size, options.geometry, repeat, options.cold)
+        make_random(work.random, size)
+        make_sources(work.sources, sources_size)
+        floor_s = {
+            "append": median(floors.append_s(folder, size, options.geometry, repeat, cold=options.cold)),
+            "cp": median(floors.copy_s(work.random, repeat, cold=options.cold)),
+        }
+        for path in (work.random, work.sources):
+            work.at_rest[path.name] = stored_size(folder / "at-rest", options, "put", str(path))
+        measure(work, options)
+        report_all(work, report, floor_s, options)
 
 
 if __name__ == "__main__":
-    main()
+    main(_run)

@@ -1,0 +1,226 @@
+"""How the cost grows: with the size of a file, the count of files, of nodes and of clients.
+
+All through the library on an open connection, but for the clients, which are commands that work at the same
+time. --plots DIR also draws each as SVG. The bytes are compared outside the timed part.
+
+Run: python bench/scale.py [--quick] [--transport tls|tcp] [--repeat 3] [--plots DIR]
+"""
+
+import argparse
+import filecmp
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from attrs import define, field
+
+from dfs.cluster import Cluster as Vault, Download, Upload, open_cluster
+from dfs.core.local import FileContent
+from inputs import SMALL_SIZE, freshen, make_random, make_small
+from lines import Report
+from plot import svg
+from rig import (
+    KIB,
+    MIB,
+    BenchError,
+    Cluster,
+    Meter,
+    Sample,
+    all_done,
+    main,
+    make_parser,
+    repeats,
+    timed,
+    workshop,
+)
+
+GEOMETRIES = {
+    1: (1, 1),
+    2: (1, 2),
+    3: (1, 3),
+    4: (2, 4),
+    6: (3, 6),
+    8: (4, 8),
+}  # nodes -> what dfs takes for them
+COMMAND_S = 600.0
+
+
+@define
+class Bench:
+    """What the parts share. ``points``: what is drawn, by plot and series."""
+
+    folder: Path
+    options: argparse.Namespace
+    report: Report
+    repeat: int
+    points: dict[str, dict[str, list[tuple[float, float]]]] = field(factory=dict)
+
+    @property
+    def quick(self) -> bool:
+        """Whether inputs are small."""
+        return bool(self.options.quick)
+
+    def keep(self, kind: str, op: str, at: int, samples: list[Sample], *, size: int, files: int) -> None:
+        """Report an operation at a place of the axis, and remember the point."""
+        figure = "files_s" if kind == "files" else "mb_s"
+        self.report.add(kind, f"{op}, {at:,}", samples, figure=figure, size=size, files=files, at={kind: at})
+        seconds = median(sample.wall_s for sample in samples)
+        self.points.setdefault(kind, {}).setdefault(op, []).append((at, seconds))
+
+
+def _put_get(
+    vault: Vault, meter: Meter, source: Path, repeat: int, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Put and get one file so often, other bytes each time."""
+    back = source.with_suffix(".back")
+    puts, gets = [], []
+    for turn in range(repeat + 1):
+        freshen(source, seed + turn)
+        puts.append(meter.call(partial(vault.put, source.name, str(source)), vault))
+        gets.append(meter.call(partial(vault.get, source.name, str(back)), vault))
+        if not filecmp.cmp(source, back, shallow=False):
+            raise BenchError("the bytes that came back are others")
+        back.unlink()
+    return puts[1:], gets[1:]
+
+
+def by_size(bench: Bench) -> None:
+    """Files from 1 KiB on."""
+    exponents = range(0, 17, 4) if bench.quick else range(0, 21, 2)
+    with Cluster(bench.folder / "sizes", bench.options) as cluster:
+        meter, source = Meter(cluster), bench.folder / "source"
+        with open_cluster(str(cluster.conf), state=bench.folder / "library") as vault:
+            for number, exponent in enumerate(exponents):
+                size = KIB << exponent
+                make_random(source, size)
+                puts, gets = _put_get(vault, meter, source, bench.repeat, 100 * number)
+                bench.keep("bytes", "put", size, puts, size=size, files=1)
+                bench.keep("bytes", "get", size, gets, size=size, files=1)
+
+
+def by_count(bench: Bench) -> None:
+    """Folders of 4 KiB files from 1 to 10,000."""
+    counts = (1, 10, 100) if bench.quick else (1, 10, 100, 1000, 10_000)
+    with Cluster(bench.folder / "counts", bench.options) as cluster:
+        meter = Meter(cluster)
+        with open_cluster(str(cluster.conf), state=bench.folder / "library") as vault:
+            for count in counts:
+                samples: dict[str, list[Sample]] = {"put": [], "ls": [], "get": []}
+                for turn in range(bench.repeat):
+                    make_small(bench.folder / "many", count, seed=1000 * count + turn)
+                    _files_turn(vault, bench.folder / "many", f"{count}.{turn}", samples, meter)
+                for op, each in samples.items():
+                    bench.keep("files", op, count, each, size=count * SMALL_SIZE, files=count)
+
+
+def _files_turn(
+    vault: Vault,
+    source: Path,
+    remote: str,
+    samples: dict[str, list[Sample]],
+    meter: Meter,
+) -> None:
+    """Put, list and get the files of a folder, and compare them."""
+    files = sorted(source.iterdir())
+    back = source.with_suffix(".back")
+    back.mkdir()
+    uploads = [Upload(FileContent(str(file)), f"{remote}/{file.name}") for file in files]
+    downloads = [Download(f"{remote}/{file.name}", str(back / file.name)) for file in files]
+    samples["put"].append(meter.call(lambda: all_done(vault.put_files(uploads), len(files)), vault))
+    samples["ls"].append(meter.call(lambda: vault.ls(remote), vault))
+    samples["get"].append(meter.call(lambda: all_done(vault.get_files(downloads), len(files)), vault))
+    _, other, failed = filecmp.cmpfiles(source, back, [file.name for file in files], shallow=False)
+    if other or failed:
+        raise BenchError("files that came back are others")
+    for file in back.iterdir():
+        file.unlink()
+    back.rmdir()
+
+
+def by_nodes(bench: Bench) -> None:
+    """One file on clusters of 1 to 8 nodes, each at the geometry dfs takes for so many."""
+    size = 8 * MIB if bench.quick else 256 * MIB
+    source = bench.folder / "source"
+    make_random(source, size)
+    for number, (count, geometry) in enumerate(GEOMETRIES.items()):
+        options = argparse.Namespace(**{**vars(bench.options), "geometry": geometry})
+        with Cluster(bench.folder / f"nodes{count}", options) as cluster:
+            state = bench.folder / f"library{count}"
+            with open_cluster(str(cluster.conf), state=state) as vault:
+                puts, gets = _put_get(vault, Meter(cluster), source, bench.repeat, 1000 + 100 * number)
+        bench.keep("nodes", "put", count, puts, size=size, files=1)
+        bench.keep("nodes", "get", count, gets, size=size, files=1)
+
+
+def by_clients(bench: Bench) -> None:
+    """Commands that store and fetch a file each, 1 to 8 at a time; how long all of them take."""
+    size = 4 * MIB if bench.quick else 64 * MIB
+    with Cluster(bench.folder / "clients", bench.options) as cluster:
+        for count in (1, 2, 4, 8):
+            puts, gets = [], []
+            for turn in range(bench.repeat):
+                sources = [bench.folder / f"client{number}" for number in range(count)]
+                for number, source in enumerate(sources):
+                    make_random(source, size, seed=10_000 * count + 100 * turn + number)
+                words: list[tuple[str, ...]] = [("put", str(source)) for source in sources]
+                puts.append(Sample(timed(partial(_at_once, cluster, words))))
+                backs = [source.with_suffix(".back") for source in sources]
+                words = [
+                    ("get", source.name, "-o", str(back)) for source, back in zip(sources, backs, strict=True)
+                ]
+                gets.append(Sample(timed(partial(_at_once, cluster, words))))
+                for source, back in zip(sources, backs, strict=True):
+                    if not filecmp.cmp(source, back, shallow=False):
+                        raise BenchError("the bytes that came back are others")
+            bench.keep("clients", "put", count, puts, size=count * size, files=count)
+            bench.keep("clients", "get", count, gets, size=count * size, files=count)
+
+
+def _at_once(cluster: Cluster, jobs: Sequence[Sequence[str]]) -> None:
+    """Run commands side by side and wait for all."""
+    with ExitStack() as stack:
+        started = []
+        for words in jobs:
+            process = subprocess.Popen(
+                cluster.client(*words),
+                env=cluster.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            started.append(process)
+        for process in started:
+            _, told = process.communicate(timeout=COMMAND_S)
+            if process.returncode:
+                raise BenchError(told.decode(errors="replace"))
+
+
+PARTS = {"bytes": by_size, "files": by_count, "nodes": by_nodes, "clients": by_clients}
+
+
+def _run() -> None:
+    parser = make_parser(__doc__, limit_s=7200)
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="draw bytes.svg, files.svg, nodes.svg, clients.svg"
+    )
+    parser.add_argument("--only", choices=list(PARTS), help="one of the four")
+    options = parser.parse_args()
+    with workshop(options) as folder:
+        bench = Bench(folder, options, Report("scale", options, folder), repeats(options, 1, 3))
+        for name, part in PARTS.items():
+            if options.only in {None, name}:
+                part(bench)
+        bench.report.end()
+        if options.plots is not None:
+            options.plots.mkdir(parents=True, exist_ok=True)
+            for kind, series in bench.points.items():
+                picture = svg(f"dfs, {options.transport}: seconds against {kind}", kind, "seconds", series)
+                (options.plots / f"{kind}.svg").write_text(picture)
+
+
+if __name__ == "__main__":
+    main(_run)
