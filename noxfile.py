@@ -19,6 +19,7 @@ nox.options.error_on_missing_interpreters = False  # absent ones are skipped, on
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 QUICK = "not long and not chaos"
+QUICK_RESULTS = "bench/results/quick.local.jsonl"  # not kept in git
 BENCHMARKS = ["floors", "large", "small", "latency", "startup", "memory"]
 
 
@@ -153,10 +154,10 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks of bench/ that a change of the hot path needs, quickly; NAME ... picks others."""
+    """Run the benchmarks of bench/ that a change of the hot path needs, quickly; -- NAME ... picks others."""
     install_tests(session)
     for name in session.posargs or BENCHMARKS:
-        session.run("python", f"bench/{name}.py", "--quick")
+        session.run("python", f"bench/{name}.py", "--quick", "--out", QUICK_RESULTS)
 
 
 @nox.session
