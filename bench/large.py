@@ -185,6 +185,8 @@ def _run() -> None:
         help="into the nodes, so that syncs do nothing: libeatmydata.so",
     )
     options = parser.parse_args()
+    if options.preload and not Path(options.preload).is_file():
+        parser.error(f"{options.preload} is no file: the loader would go on without it")
     wanted, repeat = sizes(quick=options.quick), repeats(options, 2, 5)
     size = options.size * MIB if options.size else wanted.random
     sources_size = options.size * MIB // 2 if options.size else wanted.sources
