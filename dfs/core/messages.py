@@ -549,8 +549,8 @@ class ErrorReply:
 # fmt: off
 Request: TypeAlias = (
     Hello | Login | Create | Activate | Ping | Join | Quarantine | EndJoin | Vaults | Enter | Adopt | Rekey
-    | Read | List | Prepare | Claims | Accept | Confirm | Forget | Replay | RaiseFloors | Directories | Claimed
-    | Has | Store | Fetch | Verify | Lacking | Condemn | Status | Quota
+    | Read | List | Prepare | Claims | Accept | Confirm | Forget | Replay | RaiseFloors | Directories
+    | Claimed | Has | Store | Fetch | Verify | Lacking | Condemn | Status | Quota
 )
 Response: TypeAlias = (
     HelloReply | LoginReply | CreateReply | Empty | StateReply | VaultsReply | ReadReply | ListReply
