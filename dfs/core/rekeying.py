@@ -6,6 +6,7 @@ docs/decisions/0011-passwords-change-one-node-at-a-time.md.
 """
 
 from collections.abc import Iterable, Mapping
+from hmac import compare_digest
 from typing import Final
 
 from attrs import evolve
@@ -97,10 +98,10 @@ def begin(vault: Vault, owner: Owner, opened: OpenedWrap, new: Owner) -> Operati
         QuorumError, UnknownOutcomeError.
     """
     ring, kek = opened.ring, new.login.kek
-    if kek == owner.login.kek:
+    if compare_digest(kek, owner.login.kek):
         raise ConfigError("the new password is the old one", next_step="Choose another one.")
     epoch = ring.newest_epoch + 1
-    others = tuple(kin for kin in ring.kin if kin.kek != kek)
+    others = tuple(kin for kin in ring.kin if not compare_digest(kin.kek, kek))
     yield from _rewrite(vault, owner, opened, evolve(ring, kin=(*others, Kin(epoch, kek))))
     present = Kin(ring.epoch, owner.login.kek, owner.login.seed)
     after = Ring(epoch, (*others, present), ring.further)
@@ -146,7 +147,7 @@ def settle(vault: Vault, owner: Owner, opened: OpenedWrap) -> Operation[OpenedWr
         ConflictError: another change was begun. QuorumError, UnknownOutcomeError: the next login tries again.
     """
     ring = opened.ring
-    yield from _empty(vault, [kin.kek for kin in ring.kin if kin.kek != owner.login.kek])
+    yield from _empty(vault, [kin.kek for kin in ring.kin if not compare_digest(kin.kek, owner.login.kek)])
     for kek in ring.further:
         yield from _write_recovery(vault, owner, opened, kek)
     return (yield from _rewrite(vault, owner, opened, evolve(ring, kin=())))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import flood
+import flood
 from dfs.core import limits, messages
 from dfs.core.errors import BusyError, DfsError
 
