@@ -5,6 +5,7 @@ Nothing of dfs is imported: what is frozen is what docs/formats.md says, not onl
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 FOLDER = Path(__file__).parents[1] / "golden"
 LABELS = ("identity", "stripe", "chunk", "entry", "name", "floor", "confirm")
+SIGNS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 Case = dict[str, Any]
 
 
@@ -68,6 +70,59 @@ def wrap(case: Case) -> Case:
     owner = (case["realm"], case["user"], case["memory_size"], case["passes"], case["lanes"])
     sealed = AESGCMSIV(case["kek"]).encrypt(case["nonce"], case["master"], enc("dfs 1 wrap", 1, *owner))
     return {"wrap": enc(1, case["nonce"], sealed)}
+
+
+def ringed_wrap(case: Case) -> Case:
+    """Master key and ring, sealed with one nonce under two keys; and where it lies."""
+    owner = (case["realm"], case["user"], case["memory_size"], case["passes"], case["lanes"])
+    bound, nonce = enc("dfs 1 wrap", 2, *owner), case["nonce"]
+    ring = enc(1, case["epoch"], case["kin"], case["further"])
+    sealed = AESGCMSIV(case["kek"]).encrypt(nonce, case["master"], bound)
+    sealed_ring = AESGCMSIV(expand(case["master"], "ring")).encrypt(nonce, ring, bound)
+    return {"wrap": enc(2, nonce, sealed, sealed_ring), "name": expand(case["kek"], "wrap name")[:16]}
+
+
+def rekey(case: Case) -> Case:
+    names = ("realm", "user", "node_id", "old", "new", "epoch")
+    statement = enc("dfs 1 rekey", *(case[name] for name in names))
+    signature = Ed25519PrivateKey.from_private_bytes(case["seed"]).sign(statement)
+    Ed25519PublicKey.from_public_bytes(case["old"]).verify(signature, statement)
+    return {"signature": signature}
+
+
+def rekeyed(case: Case) -> Case:
+    return {"rekeyed": enc(1, case["line"], case["epoch"], case["public_key"], case["former"])}
+
+
+def times(left: int, right: int) -> int:
+    """The product in GF(32): of polynomials over two, reduced by x^5 + x^2 + 1."""
+    whole = 0
+    for place in range(5):
+        whole ^= (left << place) * (right >> place & 1)
+    for place in reversed(range(5, 9)):
+        whole ^= (0b100101 << place - 5) * (whole >> place & 1)
+    return whole
+
+
+def sums(signs: list[int]) -> tuple[int, int]:
+    """Σ s_i and Σ a^i·s_i, with a = x."""
+    plain, weighted, weight = 0, 0, 1
+    for sign in signs:
+        plain, weighted, weight = plain ^ sign, weighted ^ times(weight, sign), times(weight, 2)
+    return plain, weighted
+
+
+def recovery_sheet(case: Case) -> Case:
+    """The check signs are looked for: there must be one pair only that makes both sums zero."""
+    lines = []
+    for number in range(1, 5):
+        bits = "".join(f"{byte:08b}" for byte in case["secret"][8 * number - 8 : 8 * number]) + "0"
+        signs = [int(bits[at : at + 5], 2) for at in range(0, 65, 5)]
+        pairs = product(range(32), repeat=2)
+        (checks,) = [list(pair) for pair in pairs if sums([*pair, number, *signs]) == (0, 0)]
+        text = "".join(SIGNS[sign] for sign in signs + checks)
+        lines.append(f"{number}  {text[:5]} {text[5:10]} {text[10:]}")
+    return {"lines": lines}
 
 
 def proof(case: Case) -> Case:
@@ -152,6 +207,10 @@ AGAIN: dict[str, Callable[[Case], Case]] = {
     "login": login,
     "vault": vault,
     "wrap": wrap,
+    "ringed_wrap": ringed_wrap,
+    "rekey": rekey,
+    "rekeyed": rekeyed,
+    "recovery_sheet": recovery_sheet,
     "proof": proof,
     "chunk": chunk,
     "path": path,
