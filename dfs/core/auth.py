@@ -9,7 +9,7 @@ A login key is changed by its owner: the old key signs the new one, and the node
 from typing import Final
 
 from dfs.core import encoding
-from dfs.core.encoding import exactly, raw, raw_max, record, uint
+from dfs.core.encoding import exactly, raw, record, uint
 from dfs.core.errors import StoreError
 from dfs.core.records import frozen
 from dfs.core.types import NodeId
@@ -108,7 +108,7 @@ class Rekeyed:
 
 _KEY = raw(KEY_SIZE)
 _REKEYED = record(
-    lambda _format, *fields: Rekeyed(*fields), exactly(REKEYED_FORMAT), _KEY, uint(), _KEY, raw_max(KEY_SIZE)
+    lambda _format, *fields: Rekeyed(*fields), exactly(REKEYED_FORMAT), _KEY, uint(), _KEY, raw(0, KEY_SIZE)
 )
 
 

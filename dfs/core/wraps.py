@@ -84,7 +84,7 @@ class Ring:
 
 
 _KEK = raw(SECRET_SIZE)
-_KIN = record(Kin, uint(), _KEK, raw_max(SECRET_SIZE))
+_KIN = record(Kin, uint(), _KEK, raw(0, SECRET_SIZE))
 _RING = record(
     lambda _format, *fields: Ring(*fields),
     exactly(RING_FORMAT),

@@ -1,4 +1,4 @@
-"""Fuzz targets of files: confs, users files, keys, and what a client remembers."""
+"""Fuzz targets of files and of what people type: confs, users, keys, sheets, what a client remembers."""
 
 import atexit
 import os
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from dfs.core import conf, limits
-from dfs.core.classic import split_words, user_lines
+from dfs.core.classic import key_text, read_key, split_words, user_lines
 from dfs.core.credentials import KnownMarks, KnownNodes, key_file_secret
 from dfs.core.env import RealEnv
 from dfs.core.identity import NODE_ID_NAME, ensure_node_id
 from dfs.core.paths import canonical
+from dfs.core.sheets import LINE_COUNT, read_line, read_sheet, sheet, sheet_lines
 from dfs.core.units import split_address
+from dfs.core.users_file import parse_key
 from dfs.verbs import parse_command
 from tests.fuzz.target import Target
 
@@ -117,6 +119,52 @@ def _key_files() -> Iterator[bytes]:
     yield b"dfs-key-1 \xff" + b"0f" * 32 + b"\n"
 
 
+def _login_key(raw: bytes) -> object:
+    text = _text(raw)
+    public_key = parse_key(text)
+    assert read_key(key_text(public_key)) == public_key
+    assert read_key(text) in {public_key, None}
+    return public_key
+
+
+def _login_keys() -> Iterator[bytes]:
+    yield from USERS.splitlines()
+    yield b"ed25519:" + b"QUFB" * 10 + b"QUE="
+    yield b"ed25519:" + b"QUFB" * 10 + b"QQ==\n"
+
+
+SECRET: Final = bytes(range(7, 39))
+
+
+def _sheet(raw: bytes) -> object:
+    secret = read_sheet(raw.decode("utf-8", "replace"), "sheet")
+    assert read_sheet(sheet(secret, {}, "today"), "sheet") == secret
+    return secret
+
+
+def _sheets() -> Iterator[bytes]:
+    yield sheet(
+        SECRET, {"Vault of": ["ines"], "Nodes": ["A 127.0.0.1:9001", "B 127.0.0.1:9002"]}, "today"
+    ).encode()
+    yield "\n".join(sheet_lines(SECRET)).lower().encode()
+    yield "\n".join(sheet_lines(SECRET)[:3] * 2).encode()
+
+
+def _sheet_line(raw: bytes) -> object:
+    """Byte 0 says which line is asked for, the rest is what is typed."""
+    index = (raw[0] if raw else 0) % LINE_COUNT
+    part = read_line(index + 1, _text(raw[1:]))
+    assert read_line(index + 1, sheet_lines(part * LINE_COUNT)[index]) == part
+    return part
+
+
+def _sheet_lines() -> Iterator[bytes]:
+    for index, line in enumerate(sheet_lines(SECRET)):
+        yield bytes((index,)) + line.encode()
+        yield bytes((index,)) + line[1:].replace(" ", "").lower().encode()
+    yield b"\0" + sheet_lines(SECRET)[1].encode()
+
+
 def _known_nodes(raw: bytes) -> object:
     known = KnownNodes(_file("known_nodes", raw))
     certificates = known.load()
@@ -190,6 +238,9 @@ TARGETS: Final = (
     Target("node-conf", _node, _nodes),
     Target("users", _users, _users_files),
     Target("key-file", _key_file, _key_files),
+    Target("login-key", _login_key, _login_keys),
+    Target("sheet", _sheet, _sheets),
+    Target("sheet-line", _sheet_line, _sheet_lines),
     Target("known-nodes", _known_nodes, _known_nodes_files),
     Target("marks", _known_marks, _marks_files),
     Target("node-id", _node_id, _node_ids),

@@ -1,4 +1,4 @@
-"""Fuzz targets of what is sealed or packed: entries, chunk lists, wraps, floors, packed chunks.
+"""Fuzz targets of what is sealed, signed or packed: entries, chunk lists, wraps, floors, keys, packed chunks.
 
 An attacker without keys never gets behind a tag; these parsers hold without that, too.
 """
@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
-from dfs.core import floors, limits, manifest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+
+from dfs.core import encoding, floors, limits, manifest
 from dfs.core.api import Compressor, Options
-from dfs.core.keys import KdfParameters, unwrap_master
+from dfs.core.auth import decode_rekeyed, encode_rekeyed, keys_in_force, verify_rekey
+from dfs.core.keys import WRAP_FORMAT, KdfParameters, expand, unwrap_master, wrap_context
 from dfs.core.pipeline import Packer
-from dfs.core.types import Ballot, DirectoryId, NameId, RegisterKey, RegisterRow
+from dfs.core.types import Ballot, DirectoryId, NameId, NodeId, RegisterKey, RegisterRow
+from dfs.core.wraps import RING_FORMAT, RINGED_FORMAT, Kin, Ring, keys_of, open_wrapped, seal_wrap
 from dfs.plugins import zstd
 from tests.fuzz.target import Target
 from tests.fuzz.wire_targets import bytes_of, golden
@@ -21,6 +25,8 @@ PLACE: Final = RegisterKey(DirectoryId(b"d" * 16), NameId(b"n" * 16))
 BALLOT: Final = Ballot(b"b" * limits.BALLOT_SIZE)
 PLAIN_SIZE_MAX: Final = 1 * limits.MIB
 GUARD: Final = b"guard"
+KEK: Final = bytes(range(32))
+OWNER: Final = ("dfs", "alice", KdfParameters())
 
 
 def _entry(raw: bytes) -> object:
@@ -56,12 +62,58 @@ def _values() -> Iterator[bytes]:
 
 
 def _wrap(raw: bytes) -> object:
-    return unwrap_master(raw, bytes(range(32)), "dfs", "alice", KdfParameters())
+    return unwrap_master(raw, KEK, *OWNER)
 
 
 def _wraps() -> Iterator[bytes]:
     for case in golden("keys", "wrap"):
         yield bytes_of(case, "wrap")
+
+
+def _with_ring(ring: bytes) -> bytes:
+    """Seal any bytes as the ring of a wrap."""
+    master, nonce, bound = bytes(32), bytes(12), wrap_context(RINGED_FORMAT, *OWNER)
+    sealed_ring = AESGCMSIV(expand(master, "ring")).encrypt(nonce, ring, bound)
+    return encoding.encode((RINGED_FORMAT, nonce, AESGCMSIV(KEK).encrypt(nonce, master, bound), sealed_ring))
+
+
+def _ringed_wrap(raw: bytes) -> object:
+    """What follows a byte 1 is sealed as a ring, so that what is behind the seal is reached."""
+    wrap = _with_ring(raw[1:]) if raw[:1] == b"\1" else raw
+    master, ring = open_wrapped(wrap, KEK, OWNER)
+    if wrap[1] == WRAP_FORMAT:
+        assert ring == Ring()
+    else:
+        assert seal_wrap(master, ring, KEK, wrap[4:16], OWNER) == wrap
+    assert all(keys_of(kin).kek == kin.kek for kin in ring.former)
+    return ring.newest_epoch
+
+
+def _ringed_wraps() -> Iterator[bytes]:
+    for case in golden("keys", "wrap", "ringed_wrap"):
+        yield bytes_of(case, "wrap")
+    kin = (Kin(2, b"k" * 32, b"s" * 32), Kin(4, b"l" * 32))
+    short = Kin(2, b"k" * 32, b"short")
+    for ring in (Ring(), Ring(3, kin, (b"f" * 32,)), Ring(7, kin * 3, (b"f" * 32,) * 4), Ring(3, (short,))):
+        yield b"\1" + encoding.encode((RING_FORMAT, ring.epoch, ring.kin, ring.further))
+
+
+def _rekeyed(raw: bytes) -> object:
+    """Every key in force is one that a signature can be checked against."""
+    rekeyed = decode_rekeyed(raw)
+    assert encode_rekeyed(rekeyed) == raw
+    (realm, user, _), node_id, line = OWNER, NodeId(bytes(16)), rekeyed.line
+    in_force = keys_in_force(line, rekeyed)
+    for old in in_force:
+        assert not verify_rekey(
+            b"s" * 64, realm=realm, user=user, node_id=node_id, old=old, new=line, epoch=rekeyed.epoch
+        )
+    return in_force
+
+
+def _rekeyeds() -> Iterator[bytes]:
+    for case in golden("keys", "rekeyed"):
+        yield bytes_of(case, "rekeyed")
 
 
 @cache
@@ -112,6 +164,8 @@ TARGETS: Final = (
     Target("chunk-list", _chunks, _chunk_lists),
     Target("value", _value, _values),
     Target("wrap", _wrap, _wraps),
+    Target("ringed-wrap", _ringed_wrap, _ringed_wraps),
+    Target("rekeyed", _rekeyed, _rekeyeds),
     Target("floors", _floors, _floor_files),
     Target("packed", _packed, _packs),
 )
