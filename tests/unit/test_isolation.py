@@ -11,10 +11,11 @@ from attrs import frozen
 from xxhash import xxh3_128_digest
 
 from dfs.core import auth, bulk_rows, limits, messages, register, wire
-from dfs.core.auth import sign_login
+from dfs.core.auth import sign_login, sign_rekey
 from dfs.core.bulk_rows import AcceptItem, ReplayItem
 from dfs.core.env import RealFiles
 from dfs.core.errors import DfsError
+from dfs.core.keys import LoginKeys, login_keys
 from dfs.core.messages import CODES, ConfirmItem, Floor, PrepareItem, ShareHead
 from dfs.core.types import (
     NO_BALLOT,
@@ -28,7 +29,18 @@ from dfs.core.types import (
     StripeId,
 )
 from dfs.testing.stores import ballot
-from tests.unit.server_kit import DIGEST, INES, ROSTER, TOM, Client, House, deadline, plain
+from tests.unit.server_kit import (
+    DIGEST,
+    INES,
+    NODE_ID,
+    REALM,
+    ROSTER,
+    TOM,
+    Client,
+    House,
+    deadline,
+    plain,
+)
 
 Asked: TypeAlias = tuple[messages.Request, bytes]
 BODY, VALUE, TAG = b"a share of four and twenty", b"\x01" + b"sealed" * 20, b"t" * 32
@@ -40,21 +52,24 @@ BOTH = ((True, True), (True, False), (False, True))
 
 @frozen
 class Names:
-    """Ids of one vault: a share that is kept, one that is owed, a register, a part that is only staged."""
+    """Ids of one vault: a share that is kept, one that is owed, a register, a part that is only staged.
+
+    ``login``: the keys by which its owner logs in.
+    """
 
     user: str
     kept: ShareKey
     owed: ShareKey
     key: RegisterKey
     node: NodeId
+    login: LoginKeys
 
     @classmethod
     def of(cls, user: str, letter: bytes) -> "Names":
         """Ids that differ from those of another letter, and have the same order among each other."""
         kept, owed = (ShareKey(StripeId(number + letter * 31), 0) for number in (b"1", b"2"))
-        return cls(
-            user, kept, owed, RegisterKey(DirectoryId(letter * 16), NameId(letter * 16)), NodeId(letter * 16)
-        )
+        key = RegisterKey(DirectoryId(letter * 16), NameId(letter * 16))
+        return cls(user, kept, owed, key, NodeId(letter * 16), login_keys(letter * 32))
 
     @property
     def claims(self) -> list[Claim]:
@@ -71,6 +86,15 @@ class Names:
         digest = register.value_digest(VALUE, claim_set)
         there = b"" if staged else claims
         return AcceptItem(self.key, ballot(counter), VALUE, digest, claim_set, there, lenient=True)
+
+    @property
+    def rekey(self) -> messages.Rekey:
+        """The owner's key told once more, which changes nothing; signed by somebody else for all others."""
+        key = self.login.public_key
+        signature = sign_rekey(
+            self.login.seed, realm=REALM, user=self.user, node_id=NODE_ID, old=key, new=key, epoch=1
+        )
+        return messages.Rekey(key, 1, signature)
 
     @property
     def replaced(self) -> Sequence[bytes]:
@@ -112,6 +136,7 @@ def probes(names: Names) -> list[Asked]:
         (messages.Vaults(names.user), b""),
         (messages.Enter(names.user), b""),
         (messages.Adopt(names.node, 2), b""),
+        (names.rekey, b""),
     ]
 
 
@@ -186,7 +211,13 @@ def test_what_is_asked_for_is_there_for_its_owner(house: House) -> None:
         if said(frame_of(owner, request, bulk)) != said(frame_of(other, request, bulk))
     }
     reading = {messages.Read, messages.List, messages.Directories, messages.Claimed, messages.Lacking}
-    assert telling >= reading | {messages.Has, messages.Fetch, messages.Verify, messages.Quota}
+    assert telling >= reading | {
+        messages.Has,
+        messages.Fetch,
+        messages.Verify,
+        messages.Quota,
+        messages.Rekey,
+    }
 
 
 def said(frame: bytes) -> tuple[messages.Message, bytes]:
@@ -208,6 +239,9 @@ def test_what_is_anothers_is_answered_like_what_is_not_there(house: House, made:
         for (request, bulk), (like, like_bulk) in zip(ask(MINE), ask(NOBODYS), strict=True):
             told, told_like = frame_of(first, request, bulk), frame_of(second, like, like_bulk)
             assert alike(told, MINE) == alike(told_like, NOBODYS), request
+    for user in ("tom", "tim"):
+        house.logged_in(user, TOM)  # their keys are what they were
+        assert house.server._house.rekeyed(user) is None
     owner = house.logged_in("ines", INES)
     assert frame_of(owner, messages.Fetch((MINE.kept,)), b"").endswith(BODY)
 
