@@ -15,6 +15,7 @@ from dfs.core.records import frozen
 from dfs.core.types import NodeId
 
 KEY_SIZE: Final = 32
+KEYS_IN_FORCE_MAX: Final = 2  # of a user: the newest one and, until it is used, the one before
 REKEYED_FORMAT: Final = 1
 REKEYED_SIZE_MAX: Final = 256
 

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from attrs import define, evolve, field
 
 from dfs.core import limits, messages
-from dfs.core.auth import Rekeyed, keys_in_force, verify_login
+from dfs.core.auth import KEYS_IN_FORCE_MAX, Rekeyed, keys_in_force, verify_login
 from dfs.core.bulk_rows import decode_replays
 from dfs.core.door import Door
 from dfs.core.errors import (
@@ -21,8 +21,8 @@ from dfs.core.node import Answer, VaultNode
 from dfs.core.types import RETURNING, NodeId, VaultState
 from dfs.core.wire import Header, Mark, Phase, Session, check_bulk
 
-# Of RFC 8032, test 2: what the proof of an unknown user is checked against.
-_DUMMY_KEY = bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
+# Of RFC 8032, test 2: what a proof is checked against where there is no key. It lets nobody in.
+DUMMY_KEY: Final = bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
 USERS_SIZE_MAX: Final = 32 * limits.KIB  # bytes of names in one reply: they fit its control body
 
 # What a healer may ask about the vault it has entered: no promise, no new ballot, no end of anything.
@@ -213,20 +213,7 @@ class Conversation:
         door.require_patience(self.address, request.user, now_s)
         line = self.house.public_key(request.user)
         rekeyed = self.house.rekeyed(request.user) if line is not None else None
-        right = [
-            key
-            for key in keys_in_force(line or _DUMMY_KEY, rekeyed)
-            if verify_login(
-                key,
-                request.signature,
-                realm=greeting.realm,
-                user=request.user,
-                node_id=greeting.node_id,
-                client_nonce=self._client_nonce,
-                node_nonce=greeting.nonce,
-                channel_binding=self.channel_binding,
-            )
-        ]
+        right = self._signers(greeting, request, keys_in_force(line, rekeyed) if line is not None else ())
         if line is None or not right:
             door.guesses.failed(self.address, request.user, now_s)
             raise LoginError("Invalid Username/Password. Please try again.")
@@ -240,3 +227,26 @@ class Conversation:
             self.vault.logged_in(line, right[0])
         self.user, self._line, self._public_key = request.user, line, right[0]
         return Answer(self.vault.login_reply() if self.vault else messages.LoginReply(VaultState.NEW, b""))
+
+    def _signers(
+        self, greeting: messages.HelloReply, request: messages.Login, keys: Sequence[bytes]
+    ) -> list[bytes]:
+        """Return those of a user's keys that signed this login.
+
+        As many are tried for everybody, or the time it takes would tell who is known and who changed a key.
+        """
+        tried = (*keys, *(DUMMY_KEY,) * (KEYS_IN_FORCE_MAX - len(keys)))
+        signed = [
+            verify_login(
+                key,
+                request.signature,
+                realm=greeting.realm,
+                user=request.user,
+                node_id=greeting.node_id,
+                client_nonce=self._client_nonce,
+                node_nonce=greeting.nonce,
+                channel_binding=self.channel_binding,
+            )
+            for key in tried
+        ]
+        return [key for key, has_signed in zip(keys, signed, strict=False) if has_signed]  # no dummy is one

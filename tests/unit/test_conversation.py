@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from attrs import define, evolve, field
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from xxhash import xxh3_128_digest
 
 from dfs.core import keys, limits, messages
 from dfs.core.auth import Rekeyed, sign_login, sign_rekey
 from dfs.core.bulk_rows import ReplayItem, encode_accepts, encode_replays
-from dfs.core.conversation import Conversation
+from dfs.core.conversation import DUMMY_KEY, Conversation
 from dfs.core.env import RealEnv, RealFiles
 from dfs.core.errors import (
     ConflictError,
@@ -164,6 +165,16 @@ def test_a_proof_for_anything_else_is_refused_in_the_same_words(talk: Talk, chan
         talk.log_in(**changed)
     assert talk.house.opened == []
     assert talk.conversation.session.phase is Phase.GREETED
+
+
+@pytest.mark.parametrize("user", ["ines", "olga"])
+def test_the_key_that_unknown_users_are_checked_against_opens_nothing(talk: Talk, user: str) -> None:
+    """Its private key is in RFC 8032 for everybody."""
+    seed = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+    assert Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw() == DUMMY_KEY
+    with pytest.raises(LoginError, match=r"^Invalid Username/Password"):
+        talk.log_in(user, seed)
+    assert talk.house.opened == []
 
 
 def test_every_greeting_has_its_own_nonce(house: FakeHouse) -> None:

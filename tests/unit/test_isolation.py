@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from attrs import frozen
@@ -194,6 +194,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         yield house
 
 
+NEW = login_keys(b"n" * 32)
 MINE, NOBODYS = Names.of("ines", b"i"), Names.of("nobd", b"r")
 
 
@@ -253,6 +254,7 @@ LOGINS: Mapping[str, tuple[str, bytes]] = {
     "no such user": ("nobd", INES.seed),
     "no user at all": ("", INES.seed),
     "a user without a vault": ("tim", INES.seed),
+    "a user with a changed key": ("tom", INES.seed),
 }
 
 
@@ -271,17 +273,47 @@ def login_frame(house: House, user: str, seed: bytes) -> bytes:
     return frame_of(client, messages.Login(user, signature), b"")
 
 
-def test_no_login_that_fails_tells_why(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    verified: list[int] = []
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The keys that logins were checked against."""
+    keys: list[bytes] = []
     verify: Callable[..., bool] = auth.verify_login
 
-    def counting(public_key: bytes, signature: bytes, **statement: object) -> bool:
-        verified.append(len(public_key))
+    def noting(public_key: bytes, signature: bytes, **statement: object) -> bool:
+        keys.append(public_key)
         return verify(public_key, signature, **statement)
 
-    monkeypatch.setattr("dfs.core.conversation.verify_login", counting)
-    frames = {name: login_frame(house, user, seed) for name, (user, seed) in LOGINS.items()}
+    monkeypatch.setattr("dfs.core.conversation.verify_login", noting)
+    return keys
+
+
+def change_key(house: House, user: str, old: LoginKeys, new: LoginKeys) -> None:
+    """Change the login key of a user, who then has a vault; no login uses the new one yet."""
+    owner = house.logged_in(user, old)
+    owner.make_vault()
+    statement: dict[str, Any] = {"realm": REALM, "user": user, "node_id": NODE_ID, "epoch": 1}
+    signature = sign_rekey(old.seed, old=old.public_key, new=new.public_key, **statement)
+    owner.ask(messages.Rekey(new.public_key, 1, signature))
+
+
+def test_no_login_that_fails_tells_why(house: House, verified: list[bytes]) -> None:
+    change_key(house, "tom", TOM, NEW)
+    frames, counts = {}, {}
+    for name, (user, seed) in LOGINS.items():
+        verified.clear()
+        frames[name] = login_frame(house, user, seed)
+        counts[name] = len(verified)
     assert len(set(frames.values())) == 1
     assert b"Invalid Username/Password" in frames["no such user"]
-    assert verified == [32] * len(LOGINS), "each is checked against one key, known or not"
-    assert house.store.users() == ["ines"], "and leaves nothing"
+    assert counts == dict.fromkeys(LOGINS, 2), "as many keys are tried for each, known or not, changed or not"
+    assert house.store.users() == ["ines", "tom"], "and leaves nothing"
+
+
+def test_a_login_that_succeeds_costs_as_much(house: House, verified: list[bytes]) -> None:
+    change_key(house, "tom", TOM, NEW)
+    counts = []
+    for user, login in (("ines", INES), ("tom", TOM), ("tom", NEW), ("tom", NEW)):  # the former one is over
+        verified.clear()
+        house.logged_in(user, login)
+        counts.append(len(verified))
+    assert counts == [2] * 4
