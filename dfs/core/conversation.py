@@ -212,7 +212,7 @@ class Conversation:
         door, now_s = self.door, self.env.monotonic_s()
         door.require_patience(self.address, request.user, now_s)
         line = self.house.public_key(request.user)
-        rekeyed = self.house.rekeyed(request.user) if line is not None else None
+        rekeyed = self.house.rekeyed(request.user)  # asked for strangers too: it takes time
         right = self._signers(greeting, request, keys_in_force(line, rekeyed) if line is not None else ())
         if line is None or not right:
             door.guesses.failed(self.address, request.user, now_s)

@@ -115,10 +115,14 @@ class Household:
         return self._options.accounts.is_clear(user)
 
     def rekeyed(self, user: str) -> Rekeyed | None:
-        """Return the login key a user changed to; a vault that is kept here is opened for it."""
+        """Return the login key a user changed to; a vault that is kept here is opened for it.
+
+        The folder is looked into for everybody, so that no timing tells whose vault is open, or is at all.
+        """
+        kept = user in self.kept()
         with self._lock:
             known = user in self._vaults
-        return self.vault(user).rekeyed if known or user in self.kept() else None
+        return self.vault(user).rekeyed if known or kept else None
 
     def users(self) -> Sequence[str]:
         return self._options.accounts.users()
