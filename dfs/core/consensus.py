@@ -42,7 +42,7 @@ from dfs.core.types import (
     Version,
 )
 
-ATTEMPT_COUNT_MAX = 12  # ballots tried before a contended write gives up
+ATTEMPT_COUNT_MAX = 24  # ballots before a contended write gives up; with 12, 64 writers did not all end
 ACCEPT_ROWS_SIZE_MAX = 4 * limits.MIB
 CLAIMS_INLINE_SIZE_MAX = 8 * limits.KIB  # longer claims are staged before the ACCEPT
 

@@ -186,6 +186,13 @@ def test_duelling_writers_all_end(world: World) -> None:
     assert content(world) in {bytes((index,)) for index in range(5)}
 
 
+def test_a_crowd_that_makes_one_folder_ends() -> None:
+    world = World()
+    runnings = [world.start(put(world, b"one", f"crowd/{number}")) for number in range(64)]
+    world.settle(runnings)
+    assert [running.error for running in runnings if running.error is not None] == []
+
+
 def test_of_two_who_must_be_first_one_is() -> None:
     for seed in range(10):
         world = World(seed)
