@@ -51,8 +51,8 @@ class ShareBody:
 class RowState:
     """What a node says of a register. ``corrupt``: it has a row that fails its digest (no vote, no absence).
 
-    ``floor``: the directory's highest forgotten ballot, told where the register holds no value: one up to it
-    may have been dropped.
+    ``floor``: the directory's highest forgotten ballot, told where the register holds no value, and with each
+    promise: one up to it may have been dropped.
     """
 
     row: RegisterRow | None = None

@@ -359,14 +359,16 @@ def _overtaken(attempt: _Attempt, base: RegisterRow | None, current: Entry | Non
     if not attempt.sent:
         return False
     first = attempt.sent[0].ballot
-    if base is None or current is None:  # perhaps it took effect, was removed, and that forgotten
-        unknown = max(state.floor for state in attempt.promises.values()) >= first
+    forgotten = max(state.floor for state in attempt.promises.values()) >= first
+    if base is None or current is None:
+        unknown = forgotten  # perhaps it took effect, was removed, and that forgotten
     elif base.accepted <= first or attempt.version == current.version:
         return False
     elif current.previous in {sent.digest for sent in attempt.sent}:
         return True
     else:  # built upon what was there before: then what was sent never took effect
-        unknown = not current.previous or {current.previous} != {sent.foundation for sent in attempt.sent}
+        same = {current.previous} == {sent.foundation for sent in attempt.sent}
+        unknown = not same or (forgotten and not current.previous)
     if unknown:
         raise UnknownOutcomeError(f"{attempt.change.path or 'a change'}: others have written it meanwhile")
     return False

@@ -155,7 +155,8 @@ class VaultNode(VaultLife):
             return Promise(granted=False, ballot=NO_BALLOT, state=state)
         row = register.promised(state.row, item.ballot)
         transaction.set_register(item.key, row)
-        return Promise(granted=True, ballot=NO_BALLOT, state=RowState(row, floor=state.floor))
+        floor = transaction.floor(item.key.directory)  # a writer asks what may be gone, whatever is there
+        return Promise(granted=True, ballot=NO_BALLOT, state=RowState(row, floor=floor))
 
     def claims(self, request: messages.Claims, bulk: memoryview) -> Answer:
         """Stage one part of a claim set and pin what it names."""

@@ -186,6 +186,15 @@ def test_duelling_writers_all_end(world: World) -> None:
     assert content(world) in {bytes((index,)) for index in range(5)}
 
 
+def test_of_two_who_write_a_new_file_at_once_both_know_how_it_ended() -> None:
+    for seed in range(60):
+        world = World(seed)
+        runnings = [world.start(put(world, body)) for body in (b"one", b"two")]
+        world.settle(runnings)
+        assert [running.error for running in runnings if running.error is not None] == []
+        assert content(world) in {b"one", b"two"}
+
+
 def test_a_crowd_that_makes_one_folder_ends() -> None:
     world = World()
     runnings = [world.start(put(world, b"one", f"crowd/{number}")) for number in range(64)]
@@ -233,10 +242,23 @@ def interrupted_write(world: World, meanwhile: Callable[[], object]) -> Operatio
 
 
 def test_a_value_of_ours_that_others_may_have_written_over_is_unknown(world: World) -> None:
-    """It was accepted once; written again it could take effect twice."""
+    """It was accepted once, and what is there builds upon something else: written again it could take effect
+    twice.
+    """
+
+    def write_twice() -> None:
+        world.run(put(world, b"theirs", if_absent=True))
+        world.run(put(world, b"theirs again"))
+
     with pytest.raises(UnknownOutcomeError, match="others have written it meanwhile"):
-        world.run(interrupted_write(world, lambda: world.run(put(world, b"theirs", if_absent=True))))
-    assert content(world) == b"theirs"
+        world.run(interrupted_write(world, write_twice))
+    assert content(world) == b"theirs again"
+
+
+def test_a_value_of_ours_beside_one_that_was_built_on_nothing_never_took_effect(world: World) -> None:
+    """Nothing so new was forgotten there, so nothing was what they found: ours is written over theirs."""
+    world.run(interrupted_write(world, lambda: world.run(put(world, b"theirs", if_absent=True))))
+    assert content(world) == b"mine"
 
 
 def test_a_value_of_ours_that_others_did_not_build_upon_never_took_effect(world: World) -> None:
