@@ -160,9 +160,13 @@ def error_sweep(nursery: Nursery, scene: Scene, deed: str, stride: int = 1) -> S
             if status:
                 sweep.bad.append(f"{deed}, {point}: the process ended with {status}")
             words = {line[0] for line in told(sweep.town / "ledger")}
+            synced = made[number - 1].rpartition(">")[0]
             # SQLite looks at no failed sync of a folder; the name of its log was synced before it came.
-            folder = made[number - 1].rpartition(">")[0].endswith(f"/{USER}")
-            if fault.kind in SYNCS and not folder and not words & {"lost", "read-only"}:
+            folder = synced.endswith(f"/{USER}")
+            # A new volume whose folder cannot be synced for want of room is taken back: it meant nothing yet.
+            taken_back = "ENOSPC" in fault.result and synced.endswith(f"/{USER}/volumes")
+            passed_over = not folder and not taken_back and not words & {"lost", "read-only"}
+            if fault.kind in SYNCS and passed_over:
                 sweep.bad.append(f"{deed}, {point}: a failed sync was passed over")
             sweep.judge(point, mend=fault.kind in READS)  # what cannot be read is lost until repaired
     return sweep
