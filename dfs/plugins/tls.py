@@ -89,7 +89,8 @@ class TlsStream(SocketStream):
                 except OSError as error:
                     raise self.explain(error) from error
         self.attempt(self._greet, select.POLLIN, deadline_s)
-        self._binding = self.identify(self.session)
+        with self._guard:  # a close of meanwhile waits: it would take the session away with its certificate
+            self._binding = self.identify(self.session)
 
     def secure(self, connection: socket.socket) -> ssl.SSLSocket:
         """Return the connection as a TLS socket before its handshake."""

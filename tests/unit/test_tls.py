@@ -241,6 +241,32 @@ def test_close_wakes_a_handshake(listener: Listener, threads: ThreadPoolExecutor
     assert isinstance(greeting.exception(10.0), UnreachableError)
 
 
+def test_a_close_just_after_the_keys_are_agreed(
+    listener: Listener, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may close while, or just before, this one looks at the certificate."""
+    greet, identify = tls.ClientStream._greet, tls.ClientStream.identify
+
+    def greet_and_close(stream: tls.ClientStream) -> None:
+        greet(stream)
+        stream.close()
+
+    def close_and_identify(stream: tls.ClientStream, session: ssl.SSLSocket) -> bytes:
+        stream.close()
+        return identify(stream, session)
+
+    monkeypatch.setattr(tls.ClientStream, "_greet", greet_and_close)
+    before = Meeting(threads, listener, TransportOptions())
+    with pytest.raises(UnreachableError, match="was closed"):
+        before.client.handshake(soon())
+    monkeypatch.setattr(tls.ClientStream, "_greet", greet)
+    monkeypatch.setattr(tls.ClientStream, "identify", close_and_identify)
+    during = Meeting(threads, listener, TransportOptions())
+    during.client.handshake(soon())
+    for meeting in (before, during):
+        meeting.close()
+
+
 def test_nothing_is_sent_before_the_handshake(listener: Listener) -> None:
     client = tls.make(TransportOptions()).connect(listener.address, soon())
     with pytest.raises(LocalProtocolError, match="before its handshake"):
