@@ -267,12 +267,12 @@ def _note(attempt: _Attempt, ballot: Ballot) -> None:
 
 def _propose(vault: Vault, group: Group, attempt: _Attempt) -> Operation[None]:
     states = {node: state for node, state in attempt.promises.items() if node in vault.counted}
-    memories = register.memories(states, group.quorum)
+    rolled_back = len(vault.rolled_back.intersection(group.nodes))
+    memories = register.memories(states, group.quorum, rolled_back=rolled_back)
     rows = [
         None if state.row is None or memories.get(state.row.accepted) is Memory.FORGOTTEN else state.row
         for state in states.values()
     ]
-    rolled_back = len(vault.rolled_back.intersection(group.nodes))
     bases, may_be_empty = register.candidates(rows, group.quorum, rolled_back)
     for base in (*bases, *([None] if may_be_empty else [])):
         doubtful = base is not None and memories[base.accepted] is Memory.DOUBTFUL

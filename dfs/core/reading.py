@@ -206,7 +206,12 @@ def decide(
     """Return what the states read so far allow, see `register.decide_read`."""
     counted = vault.counted.intersection(group.nodes)
     return decide_read(
-        states, group.quorum, counted=counted, confirmed=lambda row: proven(vault, key, row), final=final
+        states,
+        group.quorum,
+        counted=counted,
+        confirmed=lambda row: proven(vault, key, row),
+        final=final,
+        rolled_back=len(vault.rolled_back.intersection(group.nodes)),
     )
 
 

@@ -133,7 +133,11 @@ class Memory(enum.Enum):
 
 
 def memories(
-    states: Mapping[NodeId, RowState], quorum: Quorum, others: Iterable[RegisterRow] = ()
+    states: Mapping[NodeId, RowState],
+    quorum: Quorum,
+    others: Iterable[RegisterRow] = (),
+    *,
+    rolled_back: int = 0,
 ) -> dict[Ballot, Memory]:
     """Return, for each ballot accepted by some node, whether it may have been forgotten since.
 
@@ -144,6 +148,7 @@ def memories(
     Args:
         states: of the nodes that count.
         others: what nodes hold that do not count: they may have been rolled back, so they vouch for nothing.
+        rolled_back: how many of those are known to be, so that fewer than r of the ones that count may be.
     """
     rows = [state.row for state in states.values() if state.row is not None and state.row.accepted]
     floors = [state.floor for state in states.values() if state.row is None or not state.row.accepted]
@@ -152,9 +157,10 @@ def memories(
     def memory(ballot: Ballot) -> Memory:
         holding = [row for row in rows if row.accepted == ballot]
         floored = sum(1 for floor in floors if floor >= ballot)
-        if len(holding) > quorum.tolerance or floored <= quorum.total - quorum.write:
+        remembering = bool(holding) and len(holding) + rolled_back > quorum.tolerance
+        if remembering or floored <= quorum.total - quorum.write:
             return Memory.HELD
-        if floored >= quorum.excluded():
+        if floored >= quorum.excluded(rolled_back):
             return Memory.FORGOTTEN
         shown = [*holding, *(row for row in strangers if row.accepted == ballot)]
         return Memory.HELD if any(map(is_tombstone, shown)) else Memory.DOUBTFUL
@@ -174,6 +180,7 @@ def decide_read(
     counted: frozenset[NodeId],
     confirmed: Callable[[RegisterRow], bool],
     final: bool,
+    rolled_back: int = 0,
 ) -> Reading:
     """Return what a reader may answer.
 
@@ -182,11 +189,13 @@ def decide_read(
         counted: the nodes whose replies count in R (ACTIVE ones).
         confirmed: whether a row's confirm tag verifies.
         final: no further reply will come.
+        rolled_back: how many nodes that do not count are known to be.
     """
     votes = {node: reply for node, reply in replies.items() if not reply.corrupt}
     counting = {node: reply for node, reply in votes.items() if node in counted}
     held = {node: reply.row for node, reply in votes.items() if reply.row is not None and reply.row.accepted}
-    known = memories(counting, quorum, (row for node, row in held.items() if node not in counting))
+    others = (row for node, row in held.items() if node not in counting)
+    known = memories(counting, quorum, others, rolled_back=rolled_back)
     rows = {node: row for node, row in held.items() if known[row.accepted] is not Memory.FORGOTTEN}
     top = max(rows.values(), key=lambda row: (row.accepted, bool(row.value)), default=None)
     holders = {node: row for node, row in rows.items() if top is not None and _same(row, top)}

@@ -32,12 +32,18 @@ def read(
     *,
     final: bool = True,
     away: Sequence[int] = (),
+    rolled_back: int = 0,
 ) -> register.Reading:
-    """Read from ACTIVE nodes but those that are ``away`` from the count (JOINING)."""
+    """Read from ACTIVE nodes but those that are ``away`` from the count (JOINING, QUARANTINED)."""
     states = {node(at): held if isinstance(held, RowState) else RowState(held) for at, held in rows.items()}
     counted = frozenset(node(at) for at in range(quorum.total) if at not in away)
     return decide_read(
-        states, quorum, counted=counted, confirmed=lambda held: held.confirmed == b"tag", final=final
+        states,
+        quorum,
+        counted=counted,
+        confirmed=lambda held: held.confirmed == b"tag",
+        final=final,
+        rolled_back=rolled_back,
     )
 
 
@@ -210,6 +216,21 @@ def test_nor_can_one_that_is_known_to_be_rolled_back(*, confirmed: bool) -> None
     assert (reading.verdict, reading.top) == (Verdict.ANSWER, None)
     held = {**states, 1: RowState(row(2)), 2: RowState(row(2)), 3: RowState(row(2))}
     assert read(held, FOUR, away=[0]).verdict is Verdict.ANSWER
+
+
+def test_beside_a_node_known_to_be_rolled_back_no_other_holder_is_suspected() -> None:
+    """It is the one (r = 1): who still counts and holds a value did not come by it from an old copy."""
+    half_written = {0: RowState(row(2)), 1: forgotten(3), 2: forgotten(3), 3: RowState()}
+    assert read(half_written, FOUR, away=[3]).verdict is Verdict.DEGRADED
+    reading = read(half_written, FOUR, away=[3], rolled_back=1)
+    assert (reading.verdict, reading.top) == (Verdict.COMPLETE, row(2))
+
+
+def test_what_only_a_node_known_to_be_rolled_back_holds_needs_fewer_that_forgot_it() -> None:
+    states = {0: RowState(), 1: forgotten(3), 2: forgotten(3), 3: RowState(row(2))}
+    assert read(states, FOUR, away=[3]).verdict is Verdict.DEGRADED
+    reading = read(states, FOUR, away=[3], rolled_back=1)
+    assert (reading.verdict, reading.top) == (Verdict.ANSWER, None)
 
 
 # --- Every history ------------------------------------------------------------------------------------------
