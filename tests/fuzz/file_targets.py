@@ -21,6 +21,7 @@ from dfs.core.users_file import parse_key
 from dfs.verbs import parse_command
 from tests.fuzz.target import Target
 
+MEMORY_DISK: Final = Path("/dev/shm")  # noqa: S108 - for speed; mkdtemp makes a folder of our own there
 EXAMPLES: Final = Path(__file__).parents[2] / "conf"
 CLASSIC: Final = (
     b"Server DFS1 127.0.0.1:10001\nServer DFS2 ./DFS2 localhost:10002\nUsername: Alice\nPassword: x\n"
@@ -45,8 +46,8 @@ USERS: Final = (
 
 @cache
 def _folder() -> Path:
-    """Return a folder for files that parsers open themselves, gone with the process."""
-    folder = Path(tempfile.mkdtemp(prefix="dfs-fuzz-"))
+    """Return a folder for files that parsers open themselves, in memory if possible; it ends with us."""
+    folder = Path(tempfile.mkdtemp(prefix="dfs-fuzz-", dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
