@@ -94,7 +94,7 @@ def with_global_options(command: click.Command) -> click.Command:
     own = {name for parameter in command.params for name in parameter.opts}
     command.params.extend(option for option in global_options(hidden=True) if not own & set(option.opts))
     command.context_settings = {**CONTEXT, **command.context_settings}
-    command.epilog = command.epilog or "The options of dfs --help can stand here too."
+    command.epilog = " ".join(filter(None, [command.epilog, "The options of dfs --help can stand here too."]))
     return command
 
 
@@ -272,21 +272,19 @@ def put(context: Context, /, *, files: tuple[str, ...], if_version: str | None, 
     """
     from dfs.files import PutOptions, put as run
 
-    run(context, files, PutOptions(**flags, if_version=_version(if_version)))
+    run(context, files, PutOptions(**flags, if_version=_read("--if-version", if_version)))
 
 
-def _version(text: str | None) -> Any:  # noqa: ANN401 - Version is not imported for --help
+def _read(option: str, text: str | None) -> Any:  # noqa: ANN401 - what its reader returns
+    """Return the value of an option that units.py reads; None if it is not given."""
     if text is None:
         return None
-    from dfs.core.limits import OPERATION_ID_SIZE
+    from dfs.core.units import parse_span, parse_version
 
     try:
-        version = bytes.fromhex(text)
-    except ValueError:
-        version = b""
-    if len(version) != OPERATION_ID_SIZE:
-        raise ConfigError(f"--if-version: expected {2 * OPERATION_ID_SIZE} hexadecimal digits")
-    return version
+        return parse_version(text) if option == "--if-version" else parse_span(text)
+    except ConfigError as error:
+        raise ConfigError(f"{option}: {error.what}") from None
 
 
 @cli.command(short_help="fetch files")
@@ -294,17 +292,18 @@ def _version(text: str | None) -> Any:  # noqa: ANN401 - Version is not imported
 @click.option("-o", "--output", metavar="LOCAL", help="The local file or folder; - is stdout.")
 @click.option("-r", "--recursive", is_flag=True, help="Fetch folders and all below them.")
 @exclude_option
+@click.option("--range", "part", metavar="A-B", help="Only these bytes: 0-99, 100- or -100 (the last 100).")
 @click.option("--no-clobber", is_flag=True, help="Replace no local file.")
 @dry_run_option
 @click.pass_obj
-def get(context: Context, /, *, paths: tuple[str, ...], **flags: Any) -> None:  # noqa: ANN401 - what the options above say
+def get(context: Context, /, *, paths: tuple[str, ...], part: str | None, **flags: Any) -> None:  # noqa: ANN401 - what the options above say
     """Fetch files into the current folder.
 
     The last of several arguments is the remote folder of the others if it ends in / or is one.
     """
     from dfs.files import GetOptions, get as run
 
-    run(context, paths, GetOptions(**flags))
+    run(context, paths, GetOptions(**flags, span=_read("--range", part)))
 
 
 @cli.command(short_help="list a folder")

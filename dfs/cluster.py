@@ -9,19 +9,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self
 
 from attrs import evolve
 
 import dfs
-from dfs.core import folders, limits, vaults
+from dfs.core import limits, vaults
 from dfs.core.classic import NodeAddress
 from dfs.core.client import Client, ClientOptions, Opened, Place
 from dfs.core.credentials import KnownMarks, KnownNodes, LoginSecret, kdf_of
-from dfs.core.effects import Operation
 from dfs.core.env import RealEnv
-from dfs.core.errors import ConfigError, DfsError, NodeError, PeerIdentityError, ProtocolError
-from dfs.core.folders import Listed
+from dfs.core.errors import DfsError, NodeError, PeerIdentityError, ProtocolError
 from dfs.core.interface import NodeCertificate, Transport, TransportOptions
 from dfs.core.kept import login_secret
 from dfs.core.link import Trust
@@ -31,7 +29,8 @@ from dfs.core.records import frozen
 from dfs.core.registry import Registry
 from dfs.core.remembering import Memories
 from dfs.core.settings import ClientConf, Conf
-from dfs.core.types import Entry, EntryKind, NodeId, Outcome, Version
+from dfs.core.types import Entry, EntryKind, NodeId, Outcome, Span, Version
+from dfs.names import Names
 from dfs.plugins import BUILTIN
 
 if TYPE_CHECKING:  # what only put and get need is imported there: a listing is quicker without
@@ -40,7 +39,6 @@ if TYPE_CHECKING:  # what only put and get need is imported there: a listing is 
     from dfs.core.repairing import Scope
     from dfs.core.standing import Checked, NodeStanding, Repaired
 
-T = TypeVar("T")
 BATCH_COUNT: Final = 400  # files stored or fetched by one operation
 BATCH_SIZE: Final = 64 * limits.MIB
 
@@ -78,11 +76,12 @@ class Upload:
 
 @frozen
 class Download:
-    """A file to fetch. ``local``: where to; ``clobber``: an existing file is replaced."""
+    """A file to fetch, or a part of it. ``local``: where to; ``clobber``: an existing file is replaced."""
 
     path: str
     local: str
     clobber: bool = True
+    span: Span = Span()
 
 
 def open_cluster(
@@ -236,7 +235,7 @@ def _learn(
         known.learn(address, digest)
 
 
-class Cluster:
+class Cluster(Names):
     """One user's vault, open. A context manager; one command at a time.
 
     Paths are remote paths with "/"; the root is "". Batches end as a list with an `Outcome` or `Got` or the
@@ -347,7 +346,7 @@ class Cluster:
         results: list[Got | DfsError] = []
         for first in range(0, len(downloads), BATCH_COUNT):
             items = [
-                getting.GetItem(canonical(download.path), partial(_file_sink, download))
+                getting.GetItem(canonical(download.path), partial(_file_sink, download), download.span)
                 for download in downloads[first : first + BATCH_COUNT]
             ]
             try:
@@ -359,64 +358,30 @@ class Cluster:
         return results
 
     def get(
-        self, path: str, target: str | BinaryIO, *, clobber: bool = True, progress: Progress = _ignore
+        self,
+        path: str,
+        target: str | BinaryIO,
+        *,
+        clobber: bool = True,
+        span: Span = Span(),  # noqa: B008 - it is frozen
+        progress: Progress = _ignore,
     ) -> "Got":
-        """Fetch one file to a local path or into an open binary stream. Raises: DfsError."""
+        """Fetch a file, or a part of it, to a local path or into an open binary stream. Raises: DfsError."""
         from dfs.core import getting
         from dfs.core.local import StreamSink
 
         slots = self._client.slots()
         if isinstance(target, str):
-            item = getting.GetItem(canonical(path), partial(_file_sink, Download(path, target, clobber)))
+            item = getting.GetItem(
+                canonical(path), partial(_file_sink, Download(path, target, clobber)), span
+            )
         else:
-            item = getting.GetItem(canonical(path), lambda _entry: StreamSink(target))
+            item = getting.GetItem(canonical(path), lambda _entry: StreamSink(target), span)
             slots = slots[:1]  # one slot: the chunks come in order
         (got,) = self._client.run(getting.get_files(self._vault, [item], slots, progress))
         if isinstance(got, DfsError):
             raise got
         return got
-
-    # Names
-
-    def ls(self, path: str = "") -> list[Listed]:
-        """Return the entries of a folder by name. Raises: NotFoundError, ConflictError, QuorumError."""
-        return self._run(folders.list_folder(self._vault, canonical(path)))
-
-    def walk(self, path: str = "") -> list[Listed]:
-        """Return everything below a folder, folders before what is in them."""
-        return self._run(folders.walk(self._vault, canonical(path)))
-
-    def stat(self, path: str) -> Listed:
-        """Return one entry. Raises: NotFoundError, QuorumError."""
-        return self._run(folders.stat(self._vault, canonical(path)))
-
-    def mkdir(self, path: str, *, existing_is_fine: bool = False) -> None:
-        """Make a folder and those above it. Raises: ConflictError: it is there already."""
-        wanted = canonical(path)
-        if not wanted:
-            raise ConfigError("the root folder is always there")
-        self._run(folders.make_folder(self._vault, wanted, existing_is_fine=existing_is_fine))
-
-    def rm(self, path: str, *, recursive: bool = False, if_version: Version | None = None) -> list[str]:
-        """Remove a file, or with ``recursive`` a folder and all below it; returns the paths removed."""
-        wanted = canonical(path)
-        if recursive and (not wanted or self.stat(wanted).entry.kind is EntryKind.FOLDER):
-            return self._run(folders.remove_folder(self._vault, wanted))
-        if not wanted:
-            raise ConfigError("the root folder cannot be removed", next_step="Use rm -r to empty it.")
-        outcomes = self._run(
-            folders.remove_entries(self._vault, [wanted], kind=EntryKind.FILE, if_version=if_version)
-        )
-        outcome = outcomes[wanted]
-        if isinstance(outcome, DfsError):
-            raise outcome
-        return [wanted]
-
-    def rename(self, old: str, new: str) -> list[str]:
-        """Rename a file or a folder; returns the new paths. Raises: NotFoundError, ConflictError, others."""
-        from dfs.core.renaming import rename
-
-        return self._run(rename(self._vault, canonical(old), canonical(new), self._client.slots()))
 
     # Redundancy
 
@@ -562,9 +527,6 @@ class Cluster:
     def write_threshold(self) -> int:
         """How many nodes of a group must answer for a new file to be stored: max(R, W, H)."""
         return self._client.write_threshold(self._vault)
-
-    def _run(self, operation: Operation[T]) -> T:
-        return self._client.run(operation)
 
     def _made(self, *, allow_degraded: bool, progress: Callable[[int], object]) -> "Making":
         stages = self._client.stages(self._vault)

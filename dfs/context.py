@@ -4,9 +4,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
-from dfs.core.errors import ConfigError, DfsError, LoginError, NoConfError, NotInitialisedError
+from dfs.core.errors import ConfigError, DfsError, LoginError, NoConfError, NotFoundError, NotInitialisedError
 from dfs.core.paths import printable
 from dfs.output import DEGRADED, OK, Meter, Output, worst
 from dfs.plugins import BUILTIN
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dfs.cluster import Cluster
     from dfs.core.classic import UserRecord
     from dfs.core.credentials import LoginSecret
+    from dfs.core.folders import Listed
     from dfs.core.interface import Env, NodeCertificate
     from dfs.core.registry import PluginStatus, Registry
     from dfs.core.settings import ClientConf, NodeConf
@@ -307,6 +308,34 @@ class Context:
 
         cluster, colon, rest = path.partition(":")
         return canonical(rest if colon and cluster in {DEFAULT_CLUSTER, self.conf().cluster} else path)
+
+    def matched(self, paths: Sequence[str]) -> Sequence[str]:
+        """Return the canonical paths of arguments, patterns replaced by what is like them."""
+        found: list[str] = []
+        for path in paths:
+            try:
+                found.extend(self.cluster().match(self.remote(path)))
+            except (ConfigError, NotFoundError) as error:
+                self.fail(error)
+        return list(dict.fromkeys(found))
+
+    @staticmethod
+    def entry_summary(item: "Listed", *, full: bool = False) -> Mapping[str, object]:
+        """Return what programs are told of an entry."""
+        from dfs.entries import entry_record
+
+        return entry_record(item, full=full)
+
+    def binary_output(self) -> BinaryIO:
+        """Return stdout for bytes."""
+        if self.output.structured:
+            raise ConfigError("the bytes of a file and --json both want stdout")
+        return sys.stdout.buffer
+
+    @property
+    def pictorial(self) -> bool:
+        """Whether drawings may use more than ASCII."""
+        return sys.stdout.isatty() and not self.plain and "utf" in (sys.stdout.encoding or "").lower()
 
     # Users of a node
 

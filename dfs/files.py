@@ -22,7 +22,7 @@ from dfs.core.getting import Got
 from dfs.core.local import FileContent, LocalError, content_of, excluded, tree
 from dfs.core.paths import ancestors, canonical, join, name_of, parent_of, printable, relative_to
 from dfs.core.records import frozen
-from dfs.core.types import EntryKind, Outcome, Version
+from dfs.core.types import EntryKind, Outcome, Span, Version
 from dfs.output import DEGRADED, OK, error_record
 from dfs.texts import (
     FILE_UNKNOWN,
@@ -66,6 +66,11 @@ class GetOptions:
     exclude: Sequence[str] = ()
     no_clobber: bool = False
     dry_run: bool = False
+    span: Span | None = None
+
+    def download(self, path: str, local: str) -> Download:
+        """Return what fetches a file as these options say."""
+        return Download(path, local, not self.no_clobber, self.span or Span())
 
 
 @frozen
@@ -311,7 +316,7 @@ def _plain_failure(name: str, error: DfsError) -> str:
 def get(context: Context, words: Sequence[str], options: GetOptions) -> None:
     """Fetch what the arguments name; every failure is told with its name, in their order."""
     if options.output == STREAM:
-        _get_stream(context, words)
+        _get_stream(context, words, options)
         return
     paths = _get_paths(context, words, options)
     wanted = _wanted_trees(context, paths, options) if options.recursive else _wanted_files(paths, options)
@@ -324,7 +329,7 @@ def get(context: Context, words: Sequence[str], options: GetOptions) -> None:
         _get_all(context, wanted)
 
 
-def _get_stream(context: Context, words: Sequence[str]) -> None:
+def _get_stream(context: Context, words: Sequence[str], options: GetOptions) -> None:
     if len(words) != 1:
         raise ConfigError("'-o -' takes one file")
     if context.output.structured:
@@ -333,7 +338,7 @@ def _get_stream(context: Context, words: Sequence[str]) -> None:
     cluster = context.cluster()
     started_s = time.monotonic()
     try:
-        got = cluster.get(path, sys.stdout.buffer)
+        got = cluster.get(path, sys.stdout.buffer, span=options.span or Span())
     except DfsError as error:
         context.fail(error, _get_failure(path, error))
         return
@@ -377,11 +382,7 @@ def _wanted_files(paths: Sequence[str], options: GetOptions) -> list[Download]:
         raise ConfigError("the root is a folder", next_step="Get it with -r.")
     base = _base_folder(paths, options)
     return [
-        Download(
-            path,
-            (options.output or "") if base is None else os.path.join(base, name_of(path)),
-            clobber=not options.no_clobber,
-        )
+        options.download(path, (options.output or "") if base is None else os.path.join(base, name_of(path)))
         for path in paths
     ]
 
@@ -400,10 +401,9 @@ def _wanted_trees(context: Context, paths: Sequence[str], options: GetOptions) -
 
 def _wanted_tree(context: Context, path: str, base: str | None, options: GetOptions) -> list[Download]:
     """Return the files below a folder and make the local folders they go into."""
-    clobber = not options.no_clobber
     if path and context.cluster().stat(path).entry.kind is EntryKind.FILE:
         local = (options.output or "") if base is None else os.path.join(base, name_of(path))
-        return [Download(path, local, clobber)]
+        return [options.download(path, local)]
     top = base if base is not None else options.output or ""
     prefix = name_of(path) if base is not None else ""  # without a base, --output is the folder itself
     if not options.dry_run:
@@ -416,7 +416,7 @@ def _wanted_tree(context: Context, path: str, base: str | None, options: GetOpti
             continue
         below = join(prefix, relative)
         if item.entry.kind is EntryKind.FILE:
-            downloads.append(Download(item.entry.path, os.path.join(top, *below.split("/")), clobber))
+            downloads.append(options.download(item.entry.path, os.path.join(top, *below.split("/"))))
         elif not options.dry_run:
             _make_folder_below(top, below)
     return downloads
@@ -487,7 +487,7 @@ def _report_got(context: Context, cluster: "Cluster", download: Download, got: G
         {
             "path": download.path,
             "local": download.local,
-            "size": got.entry.size,
+            "size": got.size,
             "seconds": round(seconds, 3),
             "bytes_by_node": received,
             "extra_bytes": max(0, sum(received.values()) - got.needed_size),

@@ -132,6 +132,7 @@ from dfs.core.types import (
     Sealed as Sealed,
     Settings as Settings,
     ShareKey as ShareKey,
+    Span as Span,
     StripeId as StripeId,
     VaultState as VaultState,
     Version as Version,
@@ -141,7 +142,10 @@ from dfs.core.units import (
     duration_text as duration_text,
     exact_size as exact_size,
     listing as listing,
+    parse_duration as parse_duration,
     parse_size as parse_size,
+    parse_span as parse_span,
+    parse_version as parse_version,
     size_text as size_text,
     split_address as split_address,
 )

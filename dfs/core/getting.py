@@ -19,7 +19,8 @@ from dfs.core.pipeline import Slot
 from dfs.core.reading import Found, read_registers
 from dfs.core.records import frozen
 from dfs.core.transfer import Came, Ledger, Source, Vault, chunks_of, fetch_chunk, sources_of
-from dfs.core.types import Entry, EntryKind, Manifest, NodeId
+from dfs.core.types import Entry, EntryKind, Manifest, NodeId, Span
+from dfs.core.units import span_bounds
 
 RESTART_COUNT: Final = 4  # versions tried while others keep replacing the file
 
@@ -43,10 +44,11 @@ class Sink(Protocol):
 
 @frozen
 class GetItem:
-    """One file to fetch. ``open_sink`` runs on a worker once the entry is known."""
+    """One file to fetch, or the ``span`` of it. ``open_sink`` runs on a worker once the entry is known."""
 
     path: str
     open_sink: Callable[[Entry], Sink] = field(repr=False)
+    span: Span = field(factory=Span)
 
 
 @frozen
@@ -61,6 +63,13 @@ class Got:
     received: Mapping[NodeId, int]
     suspects: frozenset[NodeId]
     needed_size: int = 0
+    span: Span = field(factory=Span)
+
+    @property
+    def size(self) -> int:
+        """Plain bytes of the part that was asked for."""
+        start, end = span_bounds(self.span, self.entry.size)
+        return end - start
 
 
 @define
@@ -79,7 +88,14 @@ class _Getting:
             return self.error or NotFoundError(self.item.path)
         ledger = self.ledger
         suspects = frozenset(ledger.suspects)
-        return Got(self.found.entry, self.found.stale, ledger.received, suspects, ledger.needed_size)
+        return Got(
+            self.found.entry,
+            self.found.stale,
+            ledger.received,
+            suspects,
+            ledger.needed_size,
+            self.item.span,
+        )
 
 
 def get_files(
@@ -179,7 +195,8 @@ def _deliver_inline(vault: Vault, getting: _Getting, entry: Entry, slot: Slot) -
     plain = slot.view("plain", entry.size)
     vault.packer_of(entry.content_compressor).unpack_into(entry.content_codec, entry.content or b"", plain)
     sink = getting.sink = getting.item.open_sink(entry)
-    sink.write(0, plain)
+    start, end = span_bounds(getting.item.span, entry.size)
+    sink.write(0, plain[start:end])
     sink.finish(entry)
 
 
@@ -196,14 +213,21 @@ def _get_chunks(
     if sum(chunk.plain_size for chunk in chunks) != entry.size:
         raise IntegrityError(f"{printable(entry.path)}: its chunks are not as long as the file")
     sink = getting.sink = yield from work(lambda: getting.item.open_sink(entry))
+    start, end = span_bounds(getting.item.span, entry.size)
 
     def job(slot: Slot, source: Source, offset: int) -> Operation[None]:
-        yield from fetch_chunk(vault, source, slot, getting.ledger, partial(sink.write, offset))
+        def write(plain: memoryview) -> None:
+            sink.write(max(0, offset - start), plain[max(0, start - offset) : end - offset])
+
+        yield from fetch_chunk(vault, source, slot, getting.ledger, write)
         progress(source.chunk.plain_size)
 
     def jobs() -> Iterator[Callable[[Slot], Operation[None]]]:
         offset = 0
         for source in sources_of(vault, group, manifest, chunks):
+            if not (offset < end and offset + source.chunk.plain_size > start):
+                offset += source.chunk.plain_size
+                continue
             with_shares = evolve(source, shares=_came_along(getting.found, source))
             yield partial(job, source=with_shares, offset=offset)
             offset += source.chunk.plain_size

@@ -10,7 +10,7 @@ else escapes. A ``deadline_s`` is a value of the monotonic clock, not a duration
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 from attrs import field
 from attrs.validators import and_, ge, instance_of, is_callable, le
@@ -573,6 +573,21 @@ class CommandContext(Protocol):
 
     def remote(self, path: str) -> str:
         """The canonical remote path of an argument; ``CLUSTER:`` is taken off. Raises: ConfigError."""
+
+    def matched(self, paths: Sequence[str]) -> Sequence[str]:
+        """The canonical remote paths of arguments; a pattern stands for the names like it. What fits nothing
+        is told of, as `fail` does, and left out.
+        """
+
+    def entry_summary(self, item: Any, *, full: bool = False) -> Mapping[str, object]:  # noqa: ANN401
+        """What programs are told of an entry (dfs.core.folders.Listed): what `ls` tells, or everything."""
+
+    def binary_output(self) -> BinaryIO:
+        """Where the bytes of a file go: stdout. Raises: ConfigError: programs want one JSON object there."""
+
+    @property
+    def pictorial(self) -> bool:
+        """Whether drawings may use more than ASCII: stdout is a terminal that says it can."""
 
     def plugins(self) -> Sequence[Any]:
         """Every plugin and every failure to load one (dfs.core.registry.PluginStatus)."""

@@ -1,4 +1,4 @@
-"""Renaming: first the entry under the new name, then a tombstone under the old one; pure operations.
+"""Renaming and copying: the entry under the new name first, then a tombstone; pure operations.
 
 After a crash in between both names are there, never none. Inside a group no share moves: the new entry
 claims those of the old one. Between groups sealed shares are copied as they are; nothing is encrypted again.
@@ -33,31 +33,94 @@ from dfs.core.transfer import Group, Ledger, Vault, chunks_of, claims_on
 from dfs.core.types import Claim, Entry, EntryKind, NodeId, Version
 
 
-def rename(vault: Vault, old: str, new: str, slots: Sequence[Slot]) -> Operation[list[str]]:
+def rename(
+    vault: Vault,
+    old: str,
+    new: str,
+    slots: Sequence[Slot],
+    *,
+    replace: bool = False,
+    if_version: Version | None = None,
+) -> Operation[list[str]]:
     """Rename a file or a folder and return the new paths, folders first.
+
+    Args:
+        replace: a file at the new path gives way.
+        if_version: of the old path; another one is a ConflictError.
 
     Raises:
         NotFoundError: nothing is there. ConflictError: something is at the new path already. QuorumError,
             UnknownOutcomeError, IncompleteError: some files may have both names.
     """
-    if f"{new}/".startswith(f"{old}/"):
-        raise ConflictError(f"{printable(old)} cannot be moved into itself", kept="Nothing was changed.")
-    item = yield from stat(vault, old)
-    yield from _make_folders(vault, ancestors(new))
-    if item.entry.kind is EntryKind.FILE:
-        yield from _rename_file(vault, old, new, slots)
-        return [new]
-    below = yield from walk(vault, old)
-    moved = [new, *(new + below_item.entry.path[len(old) :] for below_item in below)]
-    kinds = [EntryKind.FOLDER, *(below_item.entry.kind for below_item in below)]
-    yield from _make_folders(
-        vault, [path for path, kind in zip(moved, kinds, strict=True) if kind is EntryKind.FOLDER]
+    moved, is_folder = yield from _second_names(
+        vault, old, new, slots, "moved", replace=replace, if_version=if_version
     )
-    for below_item, path in zip(below, moved[1:], strict=True):
-        if below_item.entry.kind is EntryKind.FILE:
-            yield from _rename_file(vault, below_item.entry.path, path, slots)
-    yield from remove_folder(vault, old)
+    if is_folder:
+        yield from remove_folder(vault, old)
     return moved
+
+
+def copy(
+    vault: Vault,
+    old: str,
+    new: str,
+    slots: Sequence[Slot],
+    *,
+    replace: bool = False,
+    if_version: Version | None = None,
+) -> Operation[list[str]]:
+    """Give a file, or all below a folder, second names and return those, folders first. Arguments as above.
+
+    Nothing is encrypted or, inside a group, sent again: both names claim the same shares.
+    Raises: as `rename`; what is copied stays copied.
+    """
+    copied, _ = yield from _second_names(
+        vault, old, new, slots, "copied", replace=replace, if_version=if_version
+    )
+    return copied
+
+
+def _second_names(
+    vault: Vault,
+    old: str,
+    new: str,
+    slots: Sequence[Slot],
+    deed: str,
+    *,
+    replace: bool,
+    if_version: Version | None,
+) -> Operation[tuple[list[str], bool]]:
+    """Return the new paths, and whether it is a folder; files that are ``moved`` have lost their old name."""
+    if f"{new}/".startswith(f"{old}/"):
+        raise ConflictError(f"{printable(old)} cannot be {deed} into itself", kept="Nothing was changed.")
+    item = yield from stat(vault, old)
+    _require_version(item.entry, if_version)
+    below = (yield from walk(vault, old)) if item.entry.kind is EntryKind.FOLDER else []
+    entries = [item.entry, *(below_item.entry for below_item in below)]
+    paths = [new + entry.path[len(old) :] for entry in entries]
+    yield from _make_folders(
+        vault,
+        [
+            *ancestors(new),
+            *(path for path, entry in zip(paths, entries, strict=True) if entry.kind is EntryKind.FOLDER),
+        ],
+    )
+    for path, entry in zip(paths, entries, strict=True):
+        if entry.kind is EntryKind.FILE:
+            copied = yield from copy_entry(
+                vault, entry.path, path, slots, replace=replace, if_version=if_version if not below else None
+            )
+            if deed == "moved":
+                yield from drop_name(vault, entry.path, copied.version)
+    return paths, item.entry.kind is EntryKind.FOLDER
+
+
+def _require_version(entry: Entry, wanted: Version | None) -> None:
+    if wanted is not None and entry.version != wanted:
+        raise ConflictError(
+            f"{printable(entry.path)} is at version {entry.version.hex()}, not {wanted.hex()}",
+            kept="Nothing was changed.",
+        )
 
 
 def _make_folders(vault: Vault, paths: Sequence[str]) -> Operation[None]:
@@ -66,13 +129,16 @@ def _make_folders(vault: Vault, paths: Sequence[str]) -> Operation[None]:
         raise error
 
 
-def _rename_file(vault: Vault, old: str, new: str, slots: Sequence[Slot]) -> Operation[None]:
-    entry = yield from copy_entry(vault, old, new, slots)
-    yield from drop_name(vault, old, entry.version)
-
-
-def copy_entry(vault: Vault, old: str, new: str, slots: Sequence[Slot]) -> Operation[Entry]:
-    """Put a file under a second name and return its entry under the first."""
+def copy_entry(
+    vault: Vault,
+    old: str,
+    new: str,
+    slots: Sequence[Slot],
+    *,
+    replace: bool = False,
+    if_version: Version | None = None,
+) -> Operation[Entry]:
+    """Put a file under a second name and return its entry under the first. Arguments as `rename`."""
     key, new_key = register_key(vault.keys, old), register_key(vault.keys, new)
     found = (yield from read_registers(vault, [key], wait_all=True))[key]
     entry = found.entry
@@ -82,6 +148,7 @@ def copy_entry(vault: Vault, old: str, new: str, slots: Sequence[Slot]) -> Opera
         raise QuorumError(f"cannot say what {printable(old)} is: too few nodes answer")
     if entry is None or entry.kind is not EntryKind.FILE:
         raise NotFoundError(f"{printable(old)} does not exist")
+    _require_version(entry, if_version)
     there = (yield from read_registers(vault, [new_key]))[new_key]
     if isinstance(there.error, RollbackError):
         raise there.error
@@ -103,7 +170,8 @@ def copy_entry(vault: Vault, old: str, new: str, slots: Sequence[Slot]) -> Opera
         if current is not None and current.version != version:
             if _same_file(current, entry):  # an earlier run was cut off here
                 return None
-            raise ConflictError(f"{printable(new)} exists already", kept="Nothing was changed.")
+            if not replace or current.kind is not EntryKind.FILE:
+                raise ConflictError(f"{printable(new)} exists already", kept="Nothing was changed.")
         return Proposal(copy, claims, holders, threshold)
 
     outcome = (yield from change_registers(vault, [Change(new_key, new, decide, ballot_after(there))]))[

@@ -1,6 +1,6 @@
 """What check, repair and status tell: how files and nodes stand, what is to be done and what was done.
 
-Values only; checking.py and repairing.py make them.
+Values only; checking.py, charting.py and repairing.py make them.
 """
 
 import enum
@@ -65,6 +65,38 @@ class Checked:
     def count(self, state: FileState) -> int:
         """Return how many files are in a state."""
         return sum(1 for file in self.files if file.state is state)
+
+
+class CellState(enum.Enum):
+    """Away: the node does not answer."""
+
+    OK = "ok"
+    MISSING = "missing"
+    CORRUPT = "corrupt"
+    AWAY = "away"
+
+
+@frozen
+class Cell:
+    """What one node has of a file or chunk: ``held`` of ``total`` shares; of none, it has the entry alone.
+
+    ``shares``: the indexes of the shares of one chunk that belong there.
+    """
+
+    node: NodeId
+    state: CellState
+    held: int = 0
+    total: int = 0
+    shares: tuple[int, ...] = ()
+
+
+@frozen
+class ChartRow:
+    """A file, or one ``chunk`` of it (from 0), over the nodes of its group in ring order."""
+
+    path: str
+    chunk: int | None
+    cells: tuple[Cell, ...]
 
 
 @frozen

@@ -10,15 +10,14 @@ from dfs.core.api import (
     ConfigError,
     DfsError,
     Options,
-    Version,
     hookimpl,
-    limits,
+    parse_version,
 )
 
 DFS_API_VERSION = 1
 
 
-@click.command("rm")
+@click.command("rm", epilog="Example: dfs rm -r photos/2019")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("-r", "--recursive", is_flag=True, help="Remove folders and all below them.")
 @click.option("--if-version", metavar="VERSION", help="Only if this version is there (ls --json shows it).")
@@ -28,12 +27,14 @@ def remove(
     context: CommandContext, *, paths: Sequence[str], recursive: bool, if_version: str | None, dry_run: bool
 ) -> None:
     """Remove files, or with -r folders and all below them."""
-    version = _version(if_version)
+    try:
+        version = parse_version(if_version) if if_version is not None else None
+    except ConfigError as error:
+        raise ConfigError(f"--if-version: {error.what}") from None
     cluster = context.cluster()
     removed: list[str] = []
-    for path in paths:
+    for wanted in context.matched(paths):
         try:
-            wanted = context.remote(path)
             if dry_run:
                 removed.extend(_below(context, wanted, recursive=recursive))
             else:
@@ -43,18 +44,6 @@ def remove(
     count = "1 entry" if len(removed) == 1 else f"{len(removed)} entries"
     text = "\n".join(f"would remove {name}" for name in removed) if dry_run else f"{count} removed"
     context.emit("", {"removed": removed}, text if removed else "")
-
-
-def _version(text: str | None) -> Version | None:
-    if text is None:
-        return None
-    try:
-        version = bytes.fromhex(text)
-    except ValueError:
-        version = b""
-    if len(version) != limits.OPERATION_ID_SIZE:
-        raise ConfigError(f"--if-version: expected {2 * limits.OPERATION_ID_SIZE} hexadecimal digits")
-    return Version(version)
 
 
 def _below(context: CommandContext, path: str, *, recursive: bool) -> list[str]:
