@@ -33,7 +33,8 @@ DFS = (sys.executable, "-m", "dfs")
 USER, PASSWORD = "ada", "a fair password"
 READY = re.compile(r"listening on port (\d+)")
 STATS = re.compile(
-    r"^stats: all nodes: sent_bytes (\d+), received_bytes (\d+), round_trips (\d+)$", re.MULTILINE
+    r"^stats: all nodes: sent_bytes (\d+), received_bytes (\d+), round_trips (\d+), seconds [\d.]+$",
+    re.MULTILINE,
 )
 PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")

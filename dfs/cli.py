@@ -44,9 +44,11 @@ GLOBAL_OPTIONS: Final[Sequence[tuple[Sequence[str], str, Mapping[str, Any]]]] = 
     (("--json-lines",), "Print a JSON object for each result.", {"is_flag": True}),
     (("--progress/--no-progress",), "Show how far a transfer is.", {"default": None}),
     (("--strict/--no-strict",), "Whether less redundancy than asked for ends with 3.", {"default": None}),
-    (("--stats",), "Print bytes and round trips by node.", {"is_flag": True}),
+    (("--stats",), "Print bytes, round trips and seconds by node.", {"is_flag": True}),
     (("--jobs",), "Chunks worked on at once.", {"metavar": "N"}),
     (("--timeout",), "How long one request may take.", {"metavar": "DURATION"}),
+    (("--limit-up",), "No more than so many bytes a second to all nodes.", {"metavar": "RATE"}),
+    (("--limit-down",), "No more than so many bytes a second from all nodes.", {"metavar": "RATE"}),
     (("--transport",), "How bytes travel: tls, tcp.", {"metavar": "NAME"}),
     (("--geometry",), "Shares needed and in all.", {"metavar": "'2 of 4'"}),
     (("--cipher",), "The cipher of new files.", {"metavar": "NAME"}),
@@ -225,7 +227,7 @@ exclude_option = click.option(
 )
 
 
-@cli.command(short_help="run a node")
+@cli.command(short_help="run a node", epilog="Example: dfs serve --dir DFS1 --port 7771")
 @click.argument("words", nargs=-1, metavar="[PARENT] [FOLDER PORT [USERS]]")
 @click.option("--dir", metavar="DIR", help="Where the node keeps everything; made when missing.")
 @click.option("--port", metavar="PORT", help="The port to listen on, 7771 if nothing else; 0: a free one.")
@@ -243,7 +245,10 @@ def serve(context: Context, /, *, words: tuple[str, ...], **flags: object) -> No
     run(context, words, flags)
 
 
-@cli.command(short_help="use a cluster interactively: LIST, GET, PUT, MKDIR and more")
+@cli.command(
+    short_help="use a cluster interactively: LIST, GET, PUT, MKDIR and more",
+    epilog="Example: dfs client --conf dfc.conf",
+)
 @click.argument("words", nargs=-1, metavar="[FOLDER] [CONF]")
 @click.option("--command", metavar="TEXT", help="Run one line as if it were typed, and end with its status.")
 @click.pass_obj
@@ -254,7 +259,7 @@ def client(context: Context, *, words: tuple[str, ...], command: str | None) -> 
     context.end(run_client(context, words, command))
 
 
-@cli.command(short_help="store files")
+@cli.command(short_help="store files", epilog="Example: dfs put -r photos --to backup/")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--to", metavar="PATH", help="The remote name, or with / at its end the remote folder.")
 @click.option("-r", "--recursive", is_flag=True, help="Store folders and all below them.")
@@ -287,7 +292,7 @@ def _read(option: str, text: str | None) -> Any:  # noqa: ANN401 - what its read
         raise ConfigError(f"{option}: {error.what}") from None
 
 
-@cli.command(short_help="fetch files")
+@cli.command(short_help="fetch files", epilog="Example: dfs get report.pdf -o /tmp/")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("-o", "--output", metavar="LOCAL", help="The local file or folder; - is stdout.")
 @click.option("-r", "--recursive", is_flag=True, help="Fetch folders and all below them.")
@@ -306,16 +311,19 @@ def get(context: Context, /, *, paths: tuple[str, ...], part: str | None, **flag
     run(context, paths, GetOptions(**flags, span=_read("--range", part)))
 
 
-@cli.command(short_help="list a folder")
+@cli.command(short_help="list a folder", epilog="Example: dfs ls -l photos")
 @click.argument("path", default="")
 @click.option("-l", "--long", is_flag=True, help="With state, sizes, nodes and time.")
 @click.option("-R", "--recursive", is_flag=True, help="Everything below too.")
+@click.option(
+    "--sort", type=click.Choice(["name", "size", "time"]), default="name", help="Largest or newest first."
+)
 @click.pass_obj
-def ls(context: Context, *, path: str, long: bool, recursive: bool) -> None:
-    """List a folder."""
+def ls(context: Context, *, path: str, long: bool, recursive: bool, sort: str) -> None:
+    """List a folder, one file, or what is like a pattern."""
     from dfs.listing import ls as run
 
-    run(context, path, long=long, recursive=recursive)
+    run(context, path, long=long, recursive=recursive, sort=sort)
 
 
 SERVE: Final = serve

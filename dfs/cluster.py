@@ -23,6 +23,7 @@ from dfs.core.errors import DfsError, NodeError, PeerIdentityError, ProtocolErro
 from dfs.core.interface import NodeCertificate, Transport, TransportOptions
 from dfs.core.kept import login_secret
 from dfs.core.link import Trust
+from dfs.core.pace import Pace, PacedTransport
 from dfs.core.paths import canonical
 from dfs.core.places import load_conf as load_conf, state_folder, system_user
 from dfs.core.records import frozen
@@ -55,7 +56,10 @@ def _ignore(_size: int, /) -> None: ...
 
 @frozen
 class NodeTraffic:
-    """What went to and from a node since the cluster was opened; sizes in bytes on the wire."""
+    """What went to and from a node since the cluster was opened; sizes in bytes on the wire.
+
+    ``busy_s``: what its requests took, added up.
+    """
 
     name: str
     address: str
@@ -64,6 +68,7 @@ class NodeTraffic:
     request_count: int
     down: str  # why it is left out, "" while it is used
     error: DfsError | None = None  # the same, as it was met
+    busy_s: float = 0.0
 
 
 @frozen
@@ -149,6 +154,9 @@ def client_options(conf: ClientConf, registry: Registry, state: Path, secret: Lo
         pins = {**known.load(), **pins}
     names = {node.transport or conf.transport for node in conf.nodes}
     transports = {name: _transport(conf, registry, name, pins) for name in names}
+    if conf.limit_up or conf.limit_down:
+        up, down = Pace(conf.limit_up, RealEnv()), Pace(conf.limit_down, RealEnv())
+        transports = {name: PacedTransport(each, up, down) for name, each in transports.items()}
     return ClientOptions(
         places=[
             Place(
@@ -502,6 +510,7 @@ class Cluster(Names):
                 link.traffic.request_count,
                 link.down.what if link.down is not None else "",
                 link.down,
+                link.traffic.busy_s,
             )
             for link in self._client.all_links()
         ]

@@ -27,6 +27,8 @@ CONF_FLAGS: Final = {
     **{name: name for name in ("user", "jobs", "transport", "cipher", "compressor", "code", "placement")},
     **{name: name for name in ("geometry", "strict")},
     "timeout": "request_timeout",
+    "limit_up": "limit_up",
+    "limit_down": "limit_down",
 }
 DEFAULT_CLUSTER: Final = "dfs"  # the prefix that means the cluster of the conf, whatever its name
 
@@ -484,18 +486,18 @@ class Context:
         self._cluster = None
 
     def _show_traffic(self, cluster: "Cluster") -> None:
-        """Print bytes and round trips, in all and by node; plain numbers, for people and programs."""
+        """Print bytes, round trips and their seconds, in all and by node; plain numbers, for programs too."""
         nodes = cluster.traffic()
-        rows = [(node.name, (node.sent_size, node.received_size, node.request_count)) for node in nodes]
-        columns = zip(*(sizes for _, sizes in rows), strict=True)
-        sent, received, requests = map(sum, columns)
-        for name, (sent_size, received_size, request_count) in [
-            ("all nodes", (sent, received, requests)),
-            *rows,
-        ]:
+        sent, received = sum(node.sent_size for node in nodes), sum(node.received_size for node in nodes)
+        requests, busy = sum(node.request_count for node in nodes), sum(node.busy_s for node in nodes)
+        rows = [
+            ("all nodes", sent, received, requests, busy),
+            *((n.name, n.sent_size, n.received_size, n.request_count, n.busy_s) for n in nodes),
+        ]
+        for name, sent_size, received_size, request_count, busy_s in rows:
             sys.stderr.write(
                 f"stats: {name}: sent_bytes {sent_size}, received_bytes {received_size},"
-                f" round_trips {request_count}\n"
+                f" round_trips {request_count}, seconds {busy_s:.3f}\n"
             )
 
 

@@ -23,6 +23,7 @@ from dfs.core.local import FileContent, LocalError, content_of, excluded, tree
 from dfs.core.paths import ancestors, canonical, join, name_of, parent_of, printable, relative_to
 from dfs.core.records import frozen
 from dfs.core.types import EntryKind, Outcome, Span, Version
+from dfs.names import is_pattern
 from dfs.output import DEGRADED, OK, error_record
 from dfs.texts import (
     FILE_UNKNOWN,
@@ -98,6 +99,7 @@ class _Uploads:
 
 def put(context: Context, words: Sequence[str], options: PutOptions) -> None:
     """Store what the arguments name; every failure is told with its name, in their order."""
+    words = words if STREAM in words else _globbed(words)
     planned = (
         _planned_stream(context, words, options) if STREAM in words else _planned(context, words, options)
     )
@@ -115,6 +117,17 @@ def put(context: Context, words: Sequence[str], options: PutOptions) -> None:
         _put_all(context, uploads, options)
     if context.status in {OK, DEGRADED}:
         _make_folders(context, folders, uploads)
+
+
+def _globbed(words: Sequence[str]) -> list[str]:
+    """Return local names, patterns replaced by the files like them: at the prompt no shell does it."""
+    from glob import escape, glob
+
+    named: list[str] = []
+    for word in words:
+        found = sorted(glob(word)) if word != escape(word) and not os.path.lexists(word) else []
+        named.extend(found or [word])
+    return named
 
 
 def _planned_stream(context: Context, words: Sequence[str], options: PutOptions) -> list[_Uploads]:
@@ -318,7 +331,9 @@ def get(context: Context, words: Sequence[str], options: GetOptions) -> None:
     if options.output == STREAM:
         _get_stream(context, words, options)
         return
-    paths = _get_paths(context, words, options)
+    paths = _matched(context, _get_paths(context, words, options))
+    if not paths:
+        return
     wanted = _wanted_trees(context, paths, options) if options.recursive else _wanted_files(paths, options)
     _refuse_twice([os.path.normpath(download.local) for download in wanted])
     if options.dry_run:
@@ -346,6 +361,17 @@ def _get_stream(context: Context, words: Sequence[str], options: GetOptions) -> 
     _warn_of_ciphers(context, cluster, [got])
     if got.stale:
         context.degrade(STALE_LINE, strict=False)
+
+
+def _matched(context: Context, paths: Sequence[str]) -> list[str]:
+    """Return remote paths, patterns replaced by the names like them; what fits nothing is told of."""
+    found: list[str] = []
+    for path in paths:
+        if is_pattern(path):
+            found.extend(context.matched([path]))
+        else:
+            found.append(path)
+    return found
 
 
 def _get_paths(context: Context, words: Sequence[str], options: GetOptions) -> list[str]:

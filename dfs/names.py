@@ -78,6 +78,11 @@ class Names:
         except ConflictError:  # it is a file
             return [self.stat(path)]
 
+    def entries(self, path: str, *, recursive: bool = False) -> "list[Listed]":
+        """Return one entry, and with ``recursive`` everything below it."""
+        item = self.stat(path)
+        return [item, *(self.walk(path) if recursive and item.entry.kind is EntryKind.FOLDER else [])]
+
     def match(self, pattern: str) -> list[str]:
         """Return the paths that a pattern with ``*``, ``?`` and ``[…]`` means, by name, or the path it is.
 
@@ -86,7 +91,7 @@ class Names:
         Raises: NotFoundError: nothing fits.
         """
         path = canonical(pattern)
-        if not WILD.intersection(path):
+        if not is_pattern(path):
             return [path]
         found = [path] if self._exists(path) else self._matched(path)
         if not found:
@@ -104,7 +109,7 @@ class Names:
         found = [""]
         parts = pattern.split("/")
         for place, part in enumerate(parts, start=1):
-            if not WILD.intersection(part):
+            if not is_pattern(part):
                 found = [join(folder, part) for folder in found]
                 continue
             entries = [item.entry for folder in found for item in self._inside(folder)]
@@ -113,7 +118,7 @@ class Names:
                 for entry in entries
                 if fits(name_of(entry.path), part) and (place == len(parts) or entry.kind is EntryKind.FOLDER)
             ]
-        return [path for path in found if WILD.intersection(parts[-1]) or self._exists(path)]
+        return [path for path in found if is_pattern(parts[-1]) or self._exists(path)]
 
     def _inside(self, folder: str) -> "list[Listed]":
         try:
@@ -318,6 +323,11 @@ def _sort_parts(folder: str) -> Iterator[tuple[int, bytes]]:
     for part in filter(None, folder.split("/")):
         yield 0, part.encode()
     yield 1, b""
+
+
+def is_pattern(path: str) -> bool:
+    """Return whether a path may stand for others."""
+    return bool(WILD.intersection(path))
 
 
 def fits(name: str, pattern: str) -> bool:

@@ -36,6 +36,7 @@ FOLDER_UNKNOWN: Final = "Folder does not exist."
 UNKNOWN_VERB: Final = "Please provide one of the following commands."
 WRONG_ARGUMENTS: Final = "Please provide arguments for that command."
 INCOMPLETE_MARK: Final = " [incomplete]"
+SQUARES: Final = "\N{BLACK SQUARE}\N{WHITE SQUARE}"
 INSECURE_MARK: Final = " !"  # behind the name of a file that its cipher does not protect
 
 SEALED: Final = "This vault was sealed with another password."
@@ -204,25 +205,32 @@ def listed_name(listed: "Listed", path: str | None = None) -> str:
     return f"{shown}{folder}{mark}{INCOMPLETE_MARK if listed.health.value == 'incomplete' else ''}"
 
 
-def long_rows(listed: Sequence["Listed"], nodes: Sequence[tuple[NodeId, str]]) -> list[str]:
-    """Return the table of ``ls -l``; ``nodes``: ids and names of the cluster in its order."""
-    rows = [("STATE", "SIZE", "STORED", "NODES", "MODIFIED", "NAME"), *(_row(item, nodes) for item in listed)]
+def long_rows(
+    listed: Sequence["Listed"], nodes: Sequence[tuple[NodeId, str]], *, drawn: bool = False
+) -> list[str]:
+    """Return the table of ``ls -l``; ``nodes``: ids and names of the cluster in its order.
+
+    ``drawn``: nodes are squares, filled where all is there, in place of # and dots.
+    """
+    marks = SQUARES if drawn else "#."
+    head = ("STATE", "SIZE", "STORED", "NODES", "MODIFIED", "NAME")
+    rows = [head, *(_row(item, nodes, marks) for item in listed)]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join([*map(str.ljust, row, widths), row[5]]) for row in rows]
     return [*lines, _summary(listed, nodes)] if listed else []
 
 
-def _row(item: "Listed", nodes: Sequence[tuple[NodeId, str]]) -> tuple[str, ...]:
+def _row(item: "Listed", nodes: Sequence[tuple[NodeId, str]], marks: str) -> tuple[str, ...]:
     entry = item.entry
     if entry.kind is EntryKind.FOLDER:
-        return "folder", "", "", _marks(item, nodes), "", listed_name(item)
+        return "folder", "", "", _marks(item, nodes, marks), "", listed_name(item)
     state = item.health.value.upper() if item.health.value == "incomplete" else item.health.value
     modified = datetime.fromtimestamp(entry.mtime_ns // 10**9).astimezone().strftime("%Y-%m-%d %H:%M")
     return (
         f"{state} {item.node_count}/{item.node_total}",
         size_text(entry.size),
         size_text(item.stored_size),
-        _marks(item, nodes),
+        _marks(item, nodes, marks),
         modified,
         listed_name(item).removesuffix(INCOMPLETE_MARK) + _remark(item, nodes),
     )
@@ -242,8 +250,8 @@ def _away(item: "Listed", nodes: Sequence[tuple[NodeId, str]]) -> list[str]:
     return [printable(name) for node, name in nodes if node in item.members - item.holders]
 
 
-def _marks(item: "Listed", nodes: Sequence[tuple[NodeId, str]]) -> str:
-    return "".join("#" if node in item.holders else "." for node, _ in nodes if node in item.members)
+def _marks(item: "Listed", nodes: Sequence[tuple[NodeId, str]], marks: str) -> str:
+    return "".join(marks[node not in item.holders] for node, _ in nodes if node in item.members)
 
 
 def _summary(listed: Sequence["Listed"], nodes: Sequence[tuple[NodeId, str]]) -> str:

@@ -64,6 +64,7 @@ ADDRESS_CONNECTION_COUNT: Final = 1024  # of one address, unless the conf says m
 USER_CONNECTION_COUNT: Final = 512  # logged in as one user, unless the conf says more or less
 GUEST_COUNT_MAX: Final = 64  # connections above a bound that are told so; more are dropped
 GREETING_COUNT_MAX: Final = 16  # frames before the login: their answers fit any socket's buffer
+CLIENT_RATE_MIN: Final = 32 * KIB  # bytes a second; less would be too slow for each of its connections
 PROGRESS_RATE: Final = 1 * KIB  # bytes a second that a frame must go on at, in either direction ...
 PROGRESS_S: Final = 30.0  # ... over this time
 GUESS_BURST: Final = 5  # failed logins before there are delays

@@ -27,6 +27,7 @@ from dfs.core.errors import (
 )
 from dfs.core.interface import Buffer, Env, Stream, Transport
 from dfs.core.keys import LoginKeys
+from dfs.core.pace import piece_size
 from dfs.core.records import frozen
 from dfs.core.types import NodeId
 from dfs.core.wire import Header, Mark, Session, check_bulk, decode_header
@@ -88,11 +89,12 @@ class Job:
 
 @define
 class Traffic:
-    """What went over the connections of a node since the start; bytes, requests."""
+    """What went over the connections of a node since the start; bytes, requests, and the time of these."""
 
     sent_size: int = 0
     received_size: int = 0
     request_count: int = 0
+    busy_s: float = 0.0
 
 
 @define(eq=False)
@@ -127,6 +129,7 @@ class Link:
         self.traffic: Final = Traffic()
         self.told = Mark()  # the highest mark
         self._transport = transport
+        self._piece_size = piece_size(transport, SEND_SIZE)
         self._identity = identity
         self._trust = trust
         self._env = env
@@ -363,7 +366,9 @@ class Link:
         job.stream = connection.stream
         if job.cut:
             raise TimedOutError("does not answer")
+        started_s = self._env.monotonic_s()
         reply, bulk = self._ask(job, connection, job.send.request, job.send.bulk, job.send.into)
+        self.traffic.busy_s += self._env.monotonic_s() - started_s
         return Reply(job.send.tag, reply, bulk, self.told.mark, again)
 
     def _ask(
@@ -419,9 +424,9 @@ class Link:
         size = 0
         for buffer in buffers:
             view = memoryview(buffer)
-            for offset in range(0, len(view), SEND_SIZE):
-                piece = view[offset : offset + SEND_SIZE]
-                if size and size + len(piece) > SEND_SIZE:
+            for offset in range(0, len(view), self._piece_size):
+                piece = view[offset : offset + self._piece_size]
+                if size and size + len(piece) > self._piece_size:
                     self._send_now(job, connection, pieces, size)
                     pieces, size = [], 0
                 pieces.append(piece)

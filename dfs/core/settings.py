@@ -162,6 +162,13 @@ def _size(low: int, high: int = SIZE_MAX) -> Kind[int]:
     return Kind(read)
 
 
+def _rate(value: object) -> int:
+    rate = parse_rate(value if isinstance(value, str) else "")
+    if rate < limits.CLIENT_RATE_MIN:
+        raise ConfigError("a rate of at least '32 KiB/s' is needed; nodes give up on what is slower")
+    return rate
+
+
 def _choice(*choices: str) -> Kind[str]:
     def read(value: object) -> str:
         if not isinstance(value, str) or value not in choices:
@@ -179,7 +186,7 @@ NAMES: Final = Kind(_names, _names_raw)
 COMMAND: Final = Kind(_command, _command_raw)
 SOCKET: Final = Kind(_address)
 DURATION: Final = Kind(lambda value: parse_duration(value if isinstance(value, str) else ""))
-RATE: Final = Kind(lambda value: parse_rate(value if isinstance(value, str) else ""))
+RATE: Final = Kind(_rate)
 COUNT: Final = _integer(1, limits.GROUP_SIZE_MAX)
 CONNECTIONS: Final = _integer(1, limits.CONNECTION_COUNT_MAX)
 KDF_MEMORY: Final = _size(limits.KDF_MEMORY_MIN, limits.KDF_MEMORY_MAX)

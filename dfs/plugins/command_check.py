@@ -24,7 +24,7 @@ DFS_API_VERSION = 1
 PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)%?")
 
 
-@click.command("check")
+@click.command("check", epilog="Example: dfs check --read-data=10% photos")
 @click.argument("path", default="")
 @click.option(
     "--read-data",

@@ -18,7 +18,7 @@ from dfs.core.api import (
 DFS_API_VERSION = 1
 
 
-@click.command("mkdir")
+@click.command("mkdir", epilog="Example: dfs mkdir photos/2026")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "-p", "--parents", is_flag=True, help="No error if it is there already; parents are always made."

@@ -19,7 +19,7 @@ from dfs.core.api import (
 DFS_API_VERSION = 1
 
 
-@click.command("repair")
+@click.command("repair", epilog="Example: dfs repair -n")
 @click.argument("path", required=False)
 @click.option("--all", "everything", is_flag=True, help="The whole vault; a healer's login: all vaults.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be read and written.")

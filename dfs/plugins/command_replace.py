@@ -9,7 +9,7 @@ from dfs.core.api import CommandContext, CommandPlugin, Options, count_text, hoo
 DFS_API_VERSION = 1
 
 
-@click.command("replace")
+@click.command("replace", epilog="Example: dfs replace -n DFS3")
 @click.argument("node")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
 @click.pass_obj

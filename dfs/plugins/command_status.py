@@ -22,7 +22,7 @@ WATCH_S = 2.0  # between two screens
 INTERRUPTED = 130
 
 
-@click.command("status")
+@click.command("status", epilog="Example: dfs status --watch")
 @click.option("--watch", is_flag=True, help="Again every two seconds, until Ctrl-C.")
 @click.pass_obj
 def status(context: CommandContext, *, watch: bool) -> None:

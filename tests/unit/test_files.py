@@ -242,6 +242,28 @@ def test_get_takes_files_folders_and_stdout(full_home: Any) -> None:
     full_home.dfs("get", "missing", "-o", "-", status=4)
 
 
+def test_patterns_of_local_and_remote_names(home: Any) -> None:
+    for name in ("a.txt", "b.txt", "c.bin", "x[1]"):
+        home.write(f"in/{name}")
+    home.dfs("put", "in/*.txt", "in/x[1]", "--to", "box/")  # no shell has seen these words
+    assert home.dfs("ls", "box") == ["a.txt", "b.txt", "x[1]"]
+    home.dfs("get", "box/*.txt", "-o", "out/")
+    assert sorted(path.name for path in (home.folder / "out").iterdir()) == ["a.txt", "b.txt"]
+    home.dfs("get", "box/x[1]", "-o", "x")
+    home.dfs("get", "*.none", "box/a.txt", status=4)
+    assert (home.folder / "a.txt").exists()
+    home.dfs("put", "in/*.none", status=4)
+
+
+def test_a_limit_of_rate_changes_nothing_else(home: Any) -> None:
+    home.write("f", BIG)
+    home.dfs("--limit-up", "1 MiB/s", "put", "f")
+    home.dfs("get", "f", "-o", "back", "--limit-down", "1 MiB/s")
+    assert (home.folder / "back").read_bytes() == BIG
+    home.dfs("--limit-up", "1 KiB/s", "put", "f", status=2)
+    assert "at least '32 KiB/s'" in home.err
+
+
 def test_a_tree_comes_back_as_it_was(home: Any) -> None:
     home.write("tree/a/x", BIG)
     home.write("tree/y")
@@ -343,6 +365,8 @@ def test_stats_are_plain_numbers(full_home: Any) -> None:
         [int(word.strip(",")) for word in line.split() if word.strip(",").isdecimal()] for line in lines[2:]
     ]
     assert sums == [sum(column) for column in zip(*rows, strict=True)]
+    assert len(sums) == 3
+    assert all(", seconds 0." in line for line in lines[1:])
 
 
 # --- ls -----------------------------------------------------------------------------------------------------

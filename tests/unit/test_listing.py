@@ -39,3 +39,29 @@ def test_health_counts_for_the_exit_code_only_when_asked(listed_home: Any) -> No
     assert listed_home.dfs("ls") == ["box/", "top [incomplete]"]
     assert "may be stale" in listed_home.err
     assert listed_home.dfs("ls", "--strict", status=5) == ["box/", "top [incomplete]"]
+
+
+def test_largest_or_newest_first(listed_home: Any) -> None:
+    listed_home.write("huge", os.urandom(9000))
+    listed_home.write("ancient")
+    os.utime(listed_home.folder / "ancient", (1e9, 1e9))
+    listed_home.dfs("put", "huge", "ancient")
+    assert listed_home.dfs("ls", "--sort", "size") == ["huge", "top", "ancient", "box/"]
+    assert listed_home.dfs("ls", "--sort", "time")[2:] == ["ancient", "box/"]
+    rows = listed_home.dfs("ls", "-l", "--sort", "size")[1:3]
+    assert [row.split()[-1] for row in rows] == ["huge", "top"]
+    listed_home.dfs("ls", "--sort", "luck", status=2)
+
+
+def test_a_pattern_lists_what_is_like_it(listed_home: Any) -> None:
+    assert listed_home.dfs("ls", "*o*") == ["box/", "top"]
+    assert listed_home.dfs("ls", "-R", "b*") == ["box/", "box/low"]
+    assert listed_home.dfs("ls", "*/l?w") == ["box/low"]
+    listed_home.dfs("ls", "*.none", status=4)
+
+
+def test_squares_where_the_terminal_can_draw_them(listed_home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed_home.kill(1)
+    assert "  ###.  " in listed_home.dfs("ls", "-l")[2]
+    monkeypatch.setattr("dfs.context.Context.pictorial", True)
+    assert "  \u25a0\u25a0\u25a0\u25a1  " in listed_home.dfs("ls", "-l")[2]
