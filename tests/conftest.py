@@ -11,7 +11,7 @@ import pytest
 LONG_TIMEOUT_S = 120
 E2E = Path(__file__).parent / "e2e"
 sys.path.append(str(Path(__file__).parent.parent))
-SHARED = ("unit.aead_kit", "unit.volumes_kit", "chaos.kit", "chaos.deeds", "chaos.sweeps", "chaos.net")
+SHARED = ("unit.volumes_kit", "chaos.kit", "chaos.deeds", "chaos.sweeps", "chaos.net")
 pytest.register_assert_rewrite(*(f"tests.{name}" for name in SHARED))  # as in the tests themselves
 
 

@@ -284,6 +284,7 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
     default=4,
     show_default=True,
     metavar="N",
+    help="How many nodes to start.",
 )
 @click.option("--keep", is_flag=True, help="Leave the nodes running and say how to use them.")
 @click.pass_obj

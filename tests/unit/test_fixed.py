@@ -1,9 +1,17 @@
-"""The chunker fixed: whole windows, and sizes as people write them."""
+"""The chunker fixed: the contract of chunkers, whole windows, and sizes as people write them."""
 
 import pytest
 
 from dfs.core.api import ConfigError, Options, UnknownKeyError
 from dfs.plugins import fixed
+from dfs.testing import ChunkerContract
+from dfs.testing.contracts.chunker import ChunkerVector
+
+
+class TestFixed(ChunkerContract):
+    (plugin,) = fixed.dfs_chunkers()
+    values = {"size": "64 KiB"}
+    vectors = (ChunkerVector("0123456789", 30000, (65536, 65536, 18928)),)
 
 
 @pytest.mark.parametrize(
@@ -36,14 +44,6 @@ def test_a_window_is_a_chunk() -> None:
     window = bytes(65536)
     assert chunker.cut(window, final=False) == chunker.cut(memoryview(window), final=True) == 65536
     assert chunker.cut(b"end", final=True) == 3
-
-
-@pytest.mark.parametrize(
-    ("size", "final"), [(0, True), (0, False), (65535, False), (65537, True), (65537, False)]
-)
-def test_a_window_of_another_size_is_refused(size: int, *, final: bool) -> None:
-    with pytest.raises(ValueError):
-        fixed.make(Options(values={"size": "64 KiB"})).cut(bytes(size), final=final)
 
 
 def test_declaration() -> None:

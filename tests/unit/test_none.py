@@ -1,9 +1,17 @@
-"""The compressor none: keeps everything, copies back, holds the cap."""
+"""The compressor none: the contract of compressors; it keeps everything, copies back, holds the cap."""
 
 import pytest
 
-from dfs.core.api import IntegrityError, Options, UnknownKeyError
+from dfs.core.api import IntegrityError, Options
 from dfs.plugins import none
+from dfs.testing import CompressorContract
+from dfs.testing.contracts.compressor import CompressorVector
+
+
+class TestNone(CompressorContract):
+    (plugin,) = none.dfs_compressors()
+    codecs = (0,)
+    vectors = (CompressorVector(packed=b"text".hex(), plain=b"text".hex()),)
 
 
 def test_keeps_every_chunk_plain() -> None:
@@ -23,7 +31,4 @@ def test_more_than_the_cap_is_refused() -> None:
 
 
 def test_declaration() -> None:
-    (plugin,) = none.dfs_compressors()
-    assert (plugin.name, plugin.codec, plugin.format_version) == ("none", 0, 1)
-    with pytest.raises(UnknownKeyError, match="none has no option 'level'"):
-        plugin.make(Options(values={"level": "1"}))
+    assert (TestNone.plugin.name, TestNone.plugin.format_version) == ("none", 1)

@@ -1,11 +1,10 @@
-"""The code reed-solomon: frozen shares, any k of n, over every link, and no byte outside the targets."""
+"""The code reed-solomon: the contract of codes over every link, its frozen shares, and its way to ISA-L."""
 
 import json
 import os
 import random
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
@@ -18,15 +17,37 @@ from dfs.core.api import (
     CodeOptions,
     ConfigError,
     Geometry,
-    IncompleteError,
     PluginError,
     UnknownKeyError,
 )
 from dfs.plugins import reed_solomon
+from dfs.testing import CodeContract
+from dfs.testing.contracts.code import CodeVector
 
 VECTORS = json.loads((Path(__file__).parents[1] / "golden" / "reed_solomon.json").read_text())["vectors"]
 LINKS = ["isal", "table"] if reed_solomon._link_isal() else ["table"]
-GEOMETRIES = [(1, 1), (1, 2), (2, 3), (2, 4), (3, 3), (4, 6)]
+
+
+def frozen() -> tuple[CodeVector, ...]:
+    vectors = []
+    for vector in VECTORS:
+        stripe, size = vector["stripe"], len(vector["stripe"]) // vector["k"]
+        parts = (stripe[index * size : (index + 1) * size] for index in range(vector["k"]))
+        vectors.append(CodeVector(vector["k"], vector["n"], stripe, (*parts, *vector["parity"])))
+    return tuple(vectors)
+
+
+class TestTable(CodeContract):
+    (plugin,) = reed_solomon.dfs_codes()
+    vectors = frozen()
+    values = {"link": "table"}
+
+
+@pytest.mark.skipif(LINKS == ["table"], reason="no ISA-L here")
+class TestIsal(CodeContract):
+    (plugin,) = reed_solomon.dfs_codes()
+    vectors = frozen()
+    values = {"link": "isal"}
 
 
 def make(needed: int, total: int, link: str) -> reed_solomon.ReedSolomon:
@@ -50,31 +71,6 @@ def encode(code: Code, stripe: bytes) -> list[bytes]:
 def test_isal_of_the_wheel_is_in_use_by_default() -> None:
     assert make(2, 4, "auto").link == make(2, 4, "isal").link == "isal-pyeclib"
     assert "pyeclib" not in sys.modules
-
-
-@pytest.mark.parametrize("link", LINKS)
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"{v['k']}of{v['n']}-{len(v['stripe']) // 2}")
-def test_shares_are_frozen(vector: dict[str, object], link: str) -> None:
-    needed, total, stripe, parity = (vector[name] for name in ("k", "n", "stripe", "parity"))
-    assert isinstance(needed, int)
-    assert isinstance(total, int)
-    assert isinstance(stripe, str)
-    shares = encode(make(needed, total, link), bytes.fromhex(stripe))
-    assert [share.hex() for share in shares[needed:]] == parity
-
-
-@pytest.mark.parametrize("link", LINKS)
-@pytest.mark.parametrize(("needed", "total"), GEOMETRIES)
-def test_every_k_shares_make_all_n(needed: int, total: int, link: str) -> None:
-    code = make(needed, total, link)
-    shares = encode(code, random.Random(needed).randbytes(needed * 67))
-    for chosen in combinations(range(total), needed):
-        made = [bytearray(67) for _ in range(total)]
-        code.decode_into(
-            {index: shares[index] for index in reversed(chosen)},
-            {index: memoryview(target) for index, target in enumerate(made)},
-        )
-        assert made == shares
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -106,46 +102,6 @@ def test_pieces_leave_no_seam(over: int, link: str) -> None:
     left, right = (next(x for x in range(256) if product(x, base) == 1) for base in (2, 3))  # 1 / (2 ^ j)
     for index in (0, 1, size // 2, *range(size - 3, size)):
         assert parity[index] == product(left, first[index]) ^ product(right, second[index])
-
-
-@pytest.mark.parametrize("link", LINKS)
-@given(draw=st.data())
-def test_only_the_targets_are_written(link: str, draw: st.DataObject) -> None:
-    needed, total = draw.draw(st.sampled_from([(1, 2), (2, 4), (4, 6), (10, 14)]))
-    size, offset = draw.draw(st.integers(0, 300)), draw.draw(st.integers(0, 9))
-    code = make(needed, total, link)
-    text = random.Random(size).randbytes(offset + needed * size)
-    stripe = memoryview(text)[offset:]  # read-only, at any address
-    rooms = [bytearray(b"\xa5" * (offset + size + 64)) for _ in range(total - needed)]
-    code.encode_into(stripe, [memoryview(room)[offset : offset + size] for room in rooms])
-    for room in rooms:
-        assert room[:offset] == b"\xa5" * offset
-        assert room[offset + size :] == b"\xa5" * 64
-    assert bytes(stripe) == text[offset:]
-    shares = [stripe[index * size : (index + 1) * size] for index in range(needed)]
-    shares += [memoryview(room)[offset : offset + size].toreadonly() for room in rooms]
-    chosen = draw.draw(st.permutations(range(total)))[:needed]
-    made = bytearray(b"\x5a" * (total * (size + 64)))
-    wanted = {
-        index: memoryview(made)[index * (size + 64) + 32 : index * (size + 64) + 32 + size]
-        for index in draw.draw(st.sets(st.integers(0, total - 1)))
-    }
-    code.decode_into({index: shares[index] for index in chosen}, wanted)
-    for index in range(total):
-        share = shares[index] if index in wanted else b"\x5a" * size
-        assert (
-            made[index * (size + 64) : (index + 1) * (size + 64)]
-            == b"\x5a" * 32 + bytes(share) + b"\x5a" * 32
-        )
-
-
-@pytest.mark.parametrize("link", LINKS)
-def test_more_than_k_shares_are_ignored(link: str) -> None:
-    code = make(2, 4, link)
-    shares = encode(code, b"abcdefgh")
-    target = bytearray(4)
-    code.decode_into({3: b"bad!", 2: shares[2], 1: shares[1], 0: shares[0]}, {3: memoryview(target)})
-    assert target == shares[3]
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -182,15 +138,6 @@ def test_wrong_sizes_counts_and_indexes_are_refused(link: str) -> None:
     assert all(target == b"\xa5" * 4 for target in room)
 
 
-def test_too_few_shares() -> None:
-    shares: dict[int, bytes]
-    for shares in ({}, {3: b"abcd"}):
-        with pytest.raises(
-            IncompleteError, match=f"{len(shares)} shares of a stripe are there, 2 are needed"
-        ):
-            make(2, 4, "table").decode_into(shares, {0: memoryview(bytearray(4))})
-
-
 @given(st.integers(0, 1 << 40), st.integers(1, 16))
 def test_share_size(stripe_size: int, needed: int) -> None:
     size = make(needed, 16, "table").share_size(stripe_size)
@@ -218,25 +165,6 @@ def test_isal_is_handed_nothing_it_could_overrun() -> None:
     multiply([b"abcd", held], room)
     held.extend(b"let go of after the call")  # a BufferError here if an export were left
     assert room[0] == bytes(a ^ b for a, b in zip(b"abcd", b"efgh", strict=True))
-
-
-@pytest.mark.parametrize("link", LINKS)
-def test_eight_threads_share_one_code(link: str) -> None:
-    code = make(4, 6, link)
-    stripes = [random.Random(seed).randbytes(4 * 333) for seed in range(8)]
-    right = [encode(make(4, 6, "table"), stripe) for stripe in stripes]
-
-    def work(index: int) -> bool:
-        for first in range(6):
-            made = bytearray(333)
-            chosen = {i % 6: right[index][i % 6] for i in range(first + 1, first + 5)}
-            code.decode_into(chosen, {first: memoryview(made)})
-            if made != right[index][first]:
-                return False
-        return encode(code, stripes[index]) == right[index]
-
-    with ThreadPoolExecutor(8) as threads:
-        assert all(threads.map(work, range(8)))
 
 
 def test_products_are_kept_but_not_for_ever() -> None:

@@ -1,11 +1,10 @@
-"""The placement rendezvous: follows the rank it is given, row by row."""
+"""The placement rendezvous: the contract of placements; it follows the rank it is given, row by row."""
 
 from collections.abc import Sequence
 
 import pytest
 
 from dfs.core.api import (
-    ConfigError,
     IntegrityError,
     Node,
     NodeId,
@@ -15,8 +14,22 @@ from dfs.core.api import (
     UnknownKeyError,
 )
 from dfs.plugins import rendezvous
+from dfs.testing import PlacementContract
+from dfs.testing.contracts.placement import PlacementVector
 
 NODES = tuple(Node(NodeId(bytes([index]) * 16)) for index in range(5))
+
+
+VECTORS = (
+    PlacementVector((b"k" * 32).hex(), "", 4, 1, 5, ((0,), (1,), (3,), (2,))),
+    PlacementVector((b"l" * 32).hex(), "", 3, 2, 3, ((0, 1), (1, 2), (2, 0))),
+    PlacementVector((b"m" * 32).hex(), "", 6, 1, 16, ((2,), (8,), (9,), (7,), (10,), (12,))),
+)
+
+
+class TestRendezvous(PlacementContract):
+    (plugin,) = rendezvous.dfs_placements()
+    vectors = VECTORS
 
 
 def rank(key: bytes, nodes: Sequence[Node]) -> tuple[Node, ...]:
@@ -41,18 +54,6 @@ def test_one_copy_follows_the_rank(placement: Placement) -> None:
 def test_more_copies_go_on_the_next_nodes_round(placement: Placement) -> None:
     assert indexes(placement.place(b"", b"\2", 3, 2, NODES[:3])) == [[2, 1], [1, 0], [0, 2]]
     assert indexes(placement.place(b"", b"\0", 1, 3, NODES[:3])) == [[0, 2, 1]]
-
-
-def test_a_single_node_is_listed_once(placement: Placement) -> None:
-    assert indexes(placement.place(b"", b"\0", 1, 2, NODES[:1])) == [[0]]
-
-
-@pytest.mark.parametrize(
-    ("count", "copies", "total"), [(4, 1, 3), (1, 4, 3), (3, 3, 2), (1, 1, 0), (2, 2, 1)]
-)
-def test_too_few_nodes_are_refused(placement: Placement, count: int, copies: int, total: int) -> None:
-    with pytest.raises(ConfigError):
-        placement.place(b"", b"\0", count, copies, NODES[:total])
 
 
 def test_nothing_is_remembered(placement: Placement) -> None:

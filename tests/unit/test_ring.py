@@ -1,4 +1,4 @@
-"""The placement ring: the original's table and its numbers x, from names and from contents."""
+"""The placement ring: the contract of placements, the original's table, its numbers x."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,8 +16,21 @@ from dfs.core.api import (
     UnknownKeyError,
 )
 from dfs.plugins import ring
+from dfs.testing import PlacementContract
+from dfs.testing.contracts.placement import PlacementVector
 
 NODES = tuple(Node(NodeId(bytes([index]) * 16)) for index in range(16))
+
+
+class TestRing(PlacementContract):
+    (plugin,) = ring.dfs_placements()
+    vectors = (PlacementVector("", "02", 4, 2, 4, ((2, 1), (3, 2), (0, 3), (1, 0))),)
+
+
+class TestRingOfContents(PlacementContract):
+    (plugin,) = ring.dfs_placements()
+    values = {"hash": "content"}
+    vectors = TestRing.vectors
 
 
 def rank(_key: bytes, nodes: Sequence[Node]) -> tuple[Node, ...]:
@@ -107,14 +120,6 @@ def test_a_content_is_given_by_its_digest_only() -> None:
 def test_other_facts_are_refused(facts: bytes) -> None:
     with pytest.raises(IntegrityError):
         make().place(facts, b"", 4, 2, NODES[:4])
-
-
-@pytest.mark.parametrize(
-    ("count", "copies", "total"), [(4, 1, 3), (1, 4, 3), (3, 3, 2), (1, 1, 0), (2, 2, 1)]
-)
-def test_too_few_nodes_are_refused(count: int, copies: int, total: int) -> None:
-    with pytest.raises(ConfigError):
-        make().place(b"\0", b"", count, copies, NODES[:total])
 
 
 def test_declaration() -> None:

@@ -1,42 +1,38 @@
-"""What every transport that comes with dfs must do, and the parts that those over sockets share."""
+"""What transports over sockets share; the contract of all transports that come with dfs."""
 
 import errno
-import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import pytest
 
-from dfs.core import identity, sockets
-from dfs.core.errors import BusyError, ConfigError, DfsError, TimedOutError, UnknownKeyError, UnreachableError
-from dfs.core.interface import Listener, Stream, Transport, TransportOptions
+from dfs.core import sockets
+from dfs.core.errors import BusyError, ConfigError, DfsError, TimedOutError, UnreachableError
 from dfs.plugins import memory_transport, tcp, tls
+from dfs.testing import TransportContract
 
 T = TypeVar("T")
-MIB = 1024 * 1024
-MAKERS = {"tcp": tcp.make, "tls": tls.make, "memory": memory_transport.make}
-ADDRESSES = {"tcp": "127.0.0.1:0", "tls": "127.0.0.1:0", "memory": "node:0"}
 
 
-class Pair(NamedTuple):
-    client: Stream
-    server: Stream
+class TestTcp(TransportContract):
+    (plugin,) = tcp.dfs_transports()
+
+
+class TestTls(TransportContract):
+    (plugin,) = tls.dfs_transports()
+
+
+class TestMemory(TransportContract):
+    (plugin,) = memory_transport.dfs_transports()
+    address = "node:0"
 
 
 def soon() -> float:
-    """Far enough for what must happen, near enough to fail a test that hangs."""
     return time.monotonic() + 10.0
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder: Path = tmp_path_factory.mktemp("certificate")
-    return identity.ensure_certificate(str(folder), "node")[:2]
 
 
 @pytest.fixture
@@ -45,249 +41,10 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-@pytest.fixture(params=list(MAKERS))
-def kind(request: pytest.FixtureRequest) -> str:
-    assert isinstance(request.param, str)
-    return request.param
-
-
-@pytest.fixture
-def transport(kind: str, certificate: tuple[str, str]) -> Transport:
-    return MAKERS[kind](TransportOptions(certificate_path=certificate[0], key_path=certificate[1]))
-
-
-@pytest.fixture
-def listener(transport: Transport, kind: str) -> Iterator[Listener]:
-    listener = transport.listen(ADDRESSES[kind])
-    yield listener
-    listener.close()
-
-
-@pytest.fixture
-def pair(transport: Transport, listener: Listener, threads: ThreadPoolExecutor) -> Iterator[Pair]:
-    client = transport.connect(listener.address, soon())
-    server = listener.accept(soon())
-    greeting = threads.submit(server.handshake, soon())
-    client.handshake(soon())
-    greeting.result()
-    yield Pair(client, server)
-    client.close()
-    server.close()
-
-
-def received(stream: Stream, size: int) -> bytes:
-    target = memoryview(bytearray(size))
-    offset = 0
-    while offset < size:
-        part_size = stream.receive_into(target[offset:], soon())
-        if part_size == 0:
-            break
-        offset += part_size
-    return bytes(target[:offset])
-
-
 def error_of(future: "Future[T]") -> DfsError:
     error = future.exception(10.0)
     assert isinstance(error, DfsError)
     return error
-
-
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        [1],
-        [0, 1, 0],
-        [64, 200, 3 * MIB],
-        [3 * MIB, 1, 2 * MIB, 64],
-        [1] * 2500,  # more than one call takes
-        [16 * 1024 - 1, 16 * 1024, 16 * 1024 + 1],
-    ],
-    ids=["one", "empty", "frame", "mixed", "many", "records"],
-)
-def test_bytes_arrive_in_order(pair: Pair, threads: ThreadPoolExecutor, sizes: list[int]) -> None:
-    buffers = [bytes([index % 251]) * size for index, size in enumerate(sizes)]
-    arrival = threads.submit(received, pair.server, sum(sizes))
-    pair.client.send([memoryview(buffer) for buffer in buffers], soon())
-    assert arrival.result() == b"".join(buffers)
-
-
-def test_both_sides_send_and_receive_at_once(pair: Pair, threads: ThreadPoolExecutor) -> None:
-    there, back = b"t" * (4 * MIB), b"b" * (4 * MIB)
-    arrivals = [
-        threads.submit(received, pair.server, len(there)),
-        threads.submit(received, pair.client, len(back)),
-    ]
-    sendings = [
-        threads.submit(pair.client.send, [there], soon()),
-        threads.submit(pair.server.send, [back], soon()),
-    ]
-    for sending in sendings:
-        sending.result()
-    assert [arrival.result() for arrival in arrivals] == [there, back]
-
-
-def test_offsets_and_odd_slices_are_kept(pair: Pair) -> None:
-    source = memoryview(bytes(range(256)))
-    pair.client.send([source[3:5], source[7:8]], soon())
-    target = bytearray(b"-" * 6)
-    view = memoryview(target)[1:4]
-    size = pair.server.receive_into(view, soon())
-    while size < 3:
-        size += pair.server.receive_into(view[size:], soon())
-    assert target == b"-\x03\x04\x07--"
-
-
-def test_end_of_stream_is_zero_and_stays_zero(pair: Pair) -> None:
-    pair.client.send([b"last"], soon())
-    pair.client.close()
-    assert received(pair.server, 100) == b"last"
-    assert pair.server.receive_into(memoryview(bytearray(1)), soon()) == 0
-
-
-def test_receive_keeps_its_deadline(pair: Pair) -> None:
-    with pytest.raises(TimedOutError, match="did not answer in time"):
-        pair.client.receive_into(memoryview(bytearray(1)), time.monotonic() + 0.01)
-
-
-def test_send_keeps_its_deadline(pair: Pair) -> None:
-    with pytest.raises(TimedOutError):
-        pair.client.send([bytes(32 * MIB)], time.monotonic() + 0.02)
-
-
-@pytest.mark.parametrize("kind_of_buffer", [bytes, bytearray])
-def test_a_send_that_ran_out_of_time_goes_on(
-    pair: Pair, threads: ThreadPoolExecutor, kind_of_buffer: type[bytes | bytearray]
-) -> None:
-    body = kind_of_buffer(bytes(range(251)) * (32 * MIB // 251))
-    sent = bytes(body)
-    with pytest.raises(TimedOutError):
-        pair.client.send([b"head", body, b"tail"], time.monotonic() + 0.02)
-    left_size = pair.client.unsent_size
-    assert 0 < left_size <= len(sent) + 8
-    if isinstance(body, bytearray):
-        body[:] = bytes(len(body))  # it may serve for something else meanwhile
-    with pytest.raises(TimedOutError):
-        pair.client.send([b"more"], time.monotonic())
-    assert pair.client.unsent_size <= left_size + 4
-    arrival = threads.submit(received, pair.server, len(sent) + 12)
-    pair.client.send((), soon())
-    assert pair.client.unsent_size == 0
-    assert arrival.result() == b"head" + sent + b"tailmore"
-
-
-def test_a_file_that_ran_out_of_time_goes_on(pair: Pair, threads: ThreadPoolExecutor, tmp_path: Path) -> None:
-    if not pair.client.can_send_file:
-        pytest.skip("this transport sends no files")
-    body = bytes(range(251)) * (32 * MIB // 251)
-    (tmp_path / "volume").write_bytes(b"before" + body)
-    with (tmp_path / "volume").open("rb") as volume:
-        with pytest.raises(TimedOutError):
-            pair.client.send_file(volume.fileno(), 6, len(body), time.monotonic() + 0.02)
-        assert 0 < pair.client.unsent_size < len(body)
-        with pytest.raises(TimedOutError):
-            pair.client.send((), time.monotonic())
-        arrival = threads.submit(received, pair.server, len(body) + 4)
-        pair.client.send([b"tail"], soon())
-    assert arrival.result() == body + b"tail"
-
-
-def test_deadlines_of_the_two_directions_are_apart(pair: Pair, threads: ThreadPoolExecutor) -> None:
-    arrival = threads.submit(received, pair.client, 5)
-    with pytest.raises(TimedOutError):
-        pair.client.send([bytes(32 * MIB)], time.monotonic() + 0.02)
-    assert not arrival.done()
-    pair.server.send([b"hello"], soon())
-    assert arrival.result() == b"hello"
-
-
-def test_close_wakes_a_receiver(pair: Pair, threads: ThreadPoolExecutor) -> None:
-    waiting = threads.submit(pair.client.receive_into, memoryview(bytearray(1)), soon())
-    pair.client.close()
-    assert isinstance(error_of(waiting), UnreachableError)
-
-
-def test_close_wakes_a_sender(pair: Pair, threads: ThreadPoolExecutor) -> None:
-    waiting = threads.submit(pair.client.send, [bytes(32 * MIB)], soon())
-    assert len(received(pair.server, MIB)) == MIB  # so it is under way
-    pair.client.close()
-    assert isinstance(error_of(waiting), UnreachableError)
-
-
-def test_a_closed_stream_refuses_everything(pair: Pair) -> None:
-    pair.client.close()
-    pair.client.close()
-    assert pair.client.fileno() == -1
-    assert pair.client.pending() == 0
-    with pytest.raises(UnreachableError, match="was closed"):
-        pair.client.send([b"x"], soon())
-    with pytest.raises(UnreachableError, match="was closed"):
-        pair.client.receive_into(memoryview(bytearray(1)), soon())
-
-
-def test_sending_to_a_peer_that_left_fails(pair: Pair) -> None:
-    pair.server.close()
-    with pytest.raises(UnreachableError, match="broke off"):
-        pair.client.send([bytes(32 * MIB)], soon())
-
-
-def test_both_ends_agree_on_the_channel_binding(pair: Pair, kind: str) -> None:
-    assert pair.client.channel_binding == pair.server.channel_binding
-    assert len(pair.client.channel_binding) == (32 if kind == "tls" else 0)
-
-
-def test_a_selector_sees_connections_and_bytes(transport: Transport, listener: Listener, pair: Pair) -> None:
-    def readable(descriptor: int) -> bool:
-        return bool(select.select([descriptor], [], [], 10.0)[0])
-
-    client = transport.connect(listener.address, soon())
-    assert readable(listener.fileno())
-    listener.accept(soon()).close()
-    client.close()
-    pair.client.send([b"x"], soon())
-    assert readable(pair.server.fileno())
-
-
-def test_streams_name_their_peer(pair: Pair, listener: Listener) -> None:
-    assert pair.client.peer == listener.address
-    assert pair.server.peer.rpartition(":")[0] == listener.address.rpartition(":")[0]
-
-
-def test_accept_keeps_its_deadline(listener: Listener) -> None:
-    with pytest.raises(TimedOutError):
-        listener.accept(time.monotonic() + 0.01)
-
-
-def test_close_wakes_accept(listener: Listener, threads: ThreadPoolExecutor) -> None:
-    waiting = threads.submit(listener.accept, soon())
-    listener.close()
-    listener.close()
-    assert isinstance(error_of(waiting), UnreachableError)
-    assert listener.fileno() == -1
-    with pytest.raises(UnreachableError):
-        listener.accept(soon())
-
-
-def test_nobody_listens_any_more(transport: Transport, listener: Listener) -> None:
-    listener.close()
-    with pytest.raises(UnreachableError, match="refused"):
-        transport.connect(listener.address, soon())
-
-
-def test_an_address_is_taken_once(transport: Transport, listener: Listener) -> None:
-    assert not listener.address.endswith(":0")
-    with pytest.raises(BusyError, match="listens on"):
-        transport.listen(listener.address)
-
-
-@pytest.mark.parametrize("address", ["", "node", "node:port"])
-def test_no_address(transport: Transport, address: str) -> None:
-    with pytest.raises(ConfigError):
-        transport.listen(address)
-
-
-def test_an_unknown_setting_is_refused(kind: str) -> None:
-    with pytest.raises(UnknownKeyError, match="speed"):
-        MAKERS[kind](TransportOptions(values={"speed": "high"}))
 
 
 # --- What is shared -----------------------------------------------------------------------------------------
