@@ -109,7 +109,8 @@ class CommandContract(Contract[CommandPlugin]):
     def test_options_of_dfs_are_left_alone(self) -> None:
         """An option with the name of one of `dfs` would hide it."""
         for part in parts_of(self.new()):
-            own = {text for parameter in part.params for text in (*parameter.opts, *parameter.secondary_opts)}
+            shown = [each for each in part.params if not (isinstance(each, click.Option) and each.hidden)]
+            own = {text for parameter in shown for text in (*parameter.opts, *parameter.secondary_opts)}
             assert not own & GLOBAL_OPTIONS, f"{part.name} hides {sorted(own & GLOBAL_OPTIONS)}"
 
     def test_unknown_options_are_usage_errors(self) -> None:
