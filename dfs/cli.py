@@ -24,8 +24,7 @@ NO_CONF: Final = """\
 No conf found (./dfc.conf, ~/dfc.conf, ./dfs.toml, ~/.config/dfs/config.toml, /etc/dfs/config.toml).
 Start with one of:
   dfs demo     watch files survive dead nodes      dfs serve --dir DFS1 --port 7771   run a node
-  dfs client --conf FILE   use a cluster           dfs user add NAME --users FILE     add a user to a node
-  dfs --help   everything
+  dfs init     make a conf                         dfs client   use a cluster         dfs --help   everything
 """
 COLLECT_AFTER: Final = (
     50_000  # objects; at Python's 700 a tenth of a small command goes into searching its imports

@@ -12,14 +12,18 @@ from dfs.output import DEGRADED, OK, Meter, Output, worst
 from dfs.plugins import BUILTIN
 
 if TYPE_CHECKING:
+    from dfs.beginning import Beginning
     from dfs.cluster import Cluster
+    from dfs.confs import Confs
     from dfs.core.classic import UserRecord
     from dfs.core.credentials import LoginSecret
     from dfs.core.folders import Listed
+    from dfs.core.explanations import Explanation
     from dfs.core.interface import Env, NodeCertificate
     from dfs.core.registry import PluginStatus, Registry
     from dfs.core.settings import ClientConf, NodeConf
     from dfs.core.users_file import UsersFile
+    from dfs.doctor import Finding
     from dfs.passwords import Passwords
 
 # Flags that are keys of the client conf, by the name of the field.
@@ -74,7 +78,11 @@ class Context:
     @property
     def strict(self) -> bool | None:
         """Whether less redundancy than asked for is a failure; None: as the command would have it."""
-        return self.conf().strict
+        try:
+            return self.conf().strict
+        except ConfigError:  # of a command that needs no conf
+            flag = self.flags.get("strict")
+            return flag if isinstance(flag, bool) else None
 
     def emit(self, kind: str, values: Mapping[str, object], text: str = "") -> None:
         """Print one result."""
@@ -109,6 +117,18 @@ class Context:
         sys.stderr.write(f"{question} [y/N] ")
         sys.stderr.flush()
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is somebody to ask."""
+        return sys.stdin.isatty() and sys.stderr.isatty() and not self.output.structured
+
+    def ask(self, question: str, default: str = "") -> str:
+        """Ask for a line; an empty one, or the end of all, is ``default``."""
+        sys.stdout.flush()
+        sys.stderr.write(f"{question} [{default}]: " if default else f"{question}: ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip() or default
 
     # What it is made of
 
@@ -146,7 +166,7 @@ class Context:
         from dfs.core.places import load_conf
 
         conf = load_conf(self._conf_path())
-        flags = {field: self.flags[flag] for flag, field in CONF_FLAGS.items() if flag in self.flags}
+        flags = self._conf_flags()
         if allowed := self.flags.get("allow_insecure"):
             flags["allow_insecure"] = [*conf.allow_insecure, *(allowed if isinstance(allowed, tuple) else ())]
         if "request_timeout" in flags:
@@ -156,11 +176,21 @@ class Context:
                 raise ConfigError(f"--timeout: {error.what}") from None
         return apply_flags(conf, flags)
 
+    def _conf_flags(self) -> dict[str, object]:
+        """Return the flags that are keys of the conf, by field."""
+        return {field: self.flags[flag] for flag, field in CONF_FLAGS.items() if flag in self.flags}
+
+    @property
+    def conf_named(self) -> str | None:
+        """The file of --conf, or of DFS_CONF."""
+        named = self.flags.get("conf") or os.environ.get("DFS_CONF")
+        return None if named is None else str(named)
+
     def _conf_path(self) -> str | None:
         """Return the file named by --conf, or the one that --cluster means; None to look for one."""
-        named, cluster = self.flags.get("conf"), self.flags.get("cluster")
+        named, cluster = self.conf_named, self.flags.get("cluster")
         if cluster is None:
-            return None if named is None else str(named)
+            return named
         from dfs.core.conf import parse_client
         from dfs.core.places import conf_candidates, read_conf
 
@@ -339,6 +369,38 @@ class Context:
         """Whether drawings may use more than ASCII."""
         return sys.stdout.isatty() and not self.plain and "utf" in (sys.stdout.encoding or "").lower()
 
+    def confs(self) -> "Confs":
+        """Conf files, to show and to change."""
+        from dfs.confs import Confs
+
+        return Confs(self.conf, self._node_conf)
+
+    def beginning(self, flags: "Mapping[str, object]") -> "Beginning":
+        """A conf to be made."""
+        from dfs.beginning import Beginning
+
+        return Beginning({**self._conf_flags(), **flags})
+
+    def findings(self, *, node: bool) -> "Iterator[Finding]":
+        """What may be wrong with this machine and the nodes."""
+        from dfs import doctor
+        from dfs.core.settings import NodeConf
+
+        doors = doctor.Doors(
+            client=self.conf,
+            node=self._node_conf,
+            registry=lambda: self.node_registry(self._node_conf() or NodeConf()) if node else self.registry,
+            cluster=self.cluster,
+            certificates=self.certificates,
+        )
+        return doctor.of_node(doors) if node else doctor.of_client(doors)
+
+    def explanations(self) -> "Mapping[str, Explanation]":
+        """What error codes mean."""
+        from dfs.core.explanations import EXPLANATIONS
+
+        return EXPLANATIONS
+
     # Users of a node
 
     def _node_conf(self) -> "NodeConf | None":
@@ -346,7 +408,7 @@ class Context:
         from dfs.core.conf import apply_environment, parse_client, parse_node
         from dfs.core.places import NODE_CONF, read_conf
 
-        named = self.flags.get("conf")
+        named = self.conf_named
         if named is None:
             found = os.path.isfile(NODE_CONF)
             return (
@@ -370,7 +432,7 @@ class Context:
         node = self._node_conf()
         if node is None:
             return self._conf_if_any()
-        conf = apply_environment(ClientConf(), os.environ) if "conf" in self.flags else self._conf_if_any()
+        conf = apply_environment(ClientConf(), os.environ) if self.conf_named else self._conf_if_any()
         terms = {name: getattr(node, name) for name in ("realm", "kdf_memory", "kdf_passes", "kdf_lanes")}
         return evolve(conf, **terms)
 
@@ -458,7 +520,7 @@ class Context:
             f" lanes = {conf.kdf_lanes}"
         )
 
-    def certificates(self) -> "Sequence[NodeCertificate]":
+    def certificates(self) -> "list[NodeCertificate]":
         """What each node shows, and what is known of it."""
         from dfs.cluster import node_certificates
 

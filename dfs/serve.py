@@ -117,10 +117,10 @@ def node_conf(context: Context, words: Sequence[str], flags: Mapping[str, object
 
 
 def _read_conf(context: Context) -> NodeConf:
-    path = context.flags.get("conf")
+    path = context.conf_named
     if path is None and not os.path.exists(NODE_CONF):
         return NodeConf()
-    named = str(path or NODE_CONF)
+    named = path or NODE_CONF
     try:
         with open(named, "rb") as file:
             return parse_node(file.read(), named)

@@ -79,7 +79,7 @@ class NoConfError(ConfigError):
     """No configuration file was found."""
 
     code = "DFS-E203"
-    next_default = "Name one with --conf FILE; it needs a line for each server, a user and a password."
+    next_default = "Make one: dfs init. Or name one: --conf FILE."
 
 
 class InsecureError(ConfigError):

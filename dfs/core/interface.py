@@ -614,11 +614,30 @@ class CommandContext(Protocol):
     def login_terms(self) -> str:
         """What clients must agree on with the node, as their confs say it: realm and key derivation."""
 
+    def confs(self) -> Any:  # noqa: ANN401 - dfs.confs.Confs, which lies above this file
+        """Conf files, to show, check and convert (dfs.confs.Confs)."""
+
+    def beginning(self, flags: Mapping[str, object]) -> Any:  # noqa: ANN401 - dfs.beginning.Beginning
+        """A conf to be made (dfs.beginning.Beginning); ``flags``: settings beside the global options."""
+
+    def findings(self, *, node: bool) -> Iterator[Any]:
+        """What may be wrong with a client's side, or a node of this machine (dfs.doctor.Finding)."""
+
+    def explanations(self) -> Mapping[str, Any]:
+        """What each error code means (dfs.core.explanations.Explanation)."""
+
     def certificates(self) -> Sequence[NodeCertificate]:
         """Of all nodes of the conf; connects to each, but logs in nowhere."""
 
     def trust(self, address: str, certificate: bytes) -> None:
         """Know a node by this certificate from now on."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody sits at a terminal who can be asked."""
+
+    def ask(self, question: str, default: str = "") -> str:
+        """Ask for a line; an empty one is ``default``."""
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; ``--yes`` answers. Raises: ConfigError: there is no terminal."""

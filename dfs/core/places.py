@@ -45,11 +45,12 @@ def read_conf(path: str) -> bytes:
 
 
 def load_conf(path: str | None = None, environ: Mapping[str, str] = os.environ) -> ClientConf:
-    """Return the client conf of a file, or of the first that is found, with the environment applied.
+    """Return the client conf of a file, of DFS_CONF, or the first found, with the environment applied.
 
     Raises:
         NoConfError: none is found. ConfigError: it is faulty.
     """
+    path = path or environ.get("DFS_CONF") or None
     if path is None:
         path = next((str(place) for place in conf_candidates(environ) if place.is_file()), None)
     if path is None:

@@ -19,10 +19,13 @@ from dfs.core.units import (
     DURATION_S_MAX,
     PORT_MAX,
     SIZE_MAX,
+    exact_duration,
+    exact_rate,
     join_address,
     parse_duration,
     parse_rate,
     parse_size,
+    spaced_size,
     split_address,
 )
 
@@ -42,16 +45,23 @@ NO: Final = frozenset({"0", "false", "no", "off"})
 # --- How values are read ----------------------------------------------------------------------------------
 
 
+def _as_it_is(value: object) -> object:
+    return value
+
+
 @frozen
 class Kind(Generic[T]):
-    """How values of a key are read.
+    """How values of a key are read, and written back.
 
     ``read``: a TOML value to the field's value, or ConfigError with the reason. ``raw``: the text of a
-    variable or flag to what TOML would have given.
+    variable or flag to what TOML would have given. ``name``: what people call such a value. ``plain``: the
+    field's value to what TOML would have given.
     """
 
     read: Callable[[object], T]
     raw: Callable[[str], object] = str
+    name: str = "text"
+    plain: Callable[[T], object] = _as_it_is
 
 
 def _format(value: object) -> int:
@@ -149,7 +159,7 @@ def _integer(low: int, high: int) -> Kind[int]:
             raise ConfigError(f"out of range, {low} to {high}")
         return value
 
-    return Kind(read, _number_raw)
+    return Kind(read, _number_raw, f"{low} to {high}")
 
 
 def _size(low: int, high: int = SIZE_MAX) -> Kind[int]:
@@ -159,7 +169,7 @@ def _size(low: int, high: int = SIZE_MAX) -> Kind[int]:
             raise ConfigError(f"out of range, {low} to {high} bytes")
         return size
 
-    return Kind(read)
+    return Kind(read, name="size", plain=spaced_size)
 
 
 def _rate(value: object) -> int:
@@ -175,29 +185,35 @@ def _choice(*choices: str) -> Kind[str]:
             raise ConfigError(f"expected one of {', '.join(map(repr, choices))}")
         return value
 
-    return Kind(read)
+    return Kind(read, name=", ".join(choices))
 
 
 TEXT: Final = Kind(_text)
 FILLED: Final = Kind(_filled)
 USER_NAME: Final = Kind(_user)
-FLAG: Final = Kind(_flag, _flag_raw)
-NAMES: Final = Kind(_names, _names_raw)
-COMMAND: Final = Kind(_command, _command_raw)
-SOCKET: Final = Kind(_address)
-DURATION: Final = Kind(lambda value: parse_duration(value if isinstance(value, str) else ""))
-RATE: Final = Kind(_rate)
+FLAG: Final = Kind(_flag, _flag_raw, "true, false")
+NAMES: Final = Kind(_names, _names_raw, "list of names", list)
+COMMAND: Final = Kind(_command, _command_raw, "list of words", list)
+SOCKET: Final = Kind(_address, name="host:port")
+DURATION: Final = Kind(
+    lambda value: parse_duration(value if isinstance(value, str) else ""),
+    name="duration",
+    plain=exact_duration,
+)
+RATE: Final = Kind(_rate, name="rate", plain=exact_rate)
 COUNT: Final = _integer(1, limits.GROUP_SIZE_MAX)
 CONNECTIONS: Final = _integer(1, limits.CONNECTION_COUNT_MAX)
 KDF_MEMORY: Final = _size(limits.KDF_MEMORY_MIN, limits.KDF_MEMORY_MAX)
 KDF_PASSES: Final = _integer(limits.KDF_PASSES_MIN, limits.KDF_PASSES_MAX)
 KDF_LANES: Final = _integer(limits.KDF_LANES_MIN, limits.KDF_LANES_MAX)
 NODE_KEYS: Final[Mapping[str, Kind[Any]]] = {
-    "name": Kind(_node_name),
+    "name": Kind(_node_name, name="name"),
     "address": SOCKET,
-    "certificate": Kind(_certificate),
+    "certificate": Kind(
+        _certificate, name="SHA256:…", plain=lambda digest: f"SHA256:{digest.hex()}" if digest else None
+    ),
     "zone": TEXT,
-    "weight": Kind(_weight),
+    "weight": Kind(_weight, name="number above 0"),
     "transport": FILLED,
 }
 
@@ -231,9 +247,9 @@ class Conf:
     format: int = _setting(Kind(_format), FORMAT, variable="")
     realm: str = _setting(FILLED, "dfs")
     transport: str = _setting(FILLED, "tls")
-    kdf_memory: int = _setting(KDF_MEMORY, limits.KDF_MEMORY_MIN, key="kdf.memory", variable="")
-    kdf_passes: int = _setting(KDF_PASSES, limits.KDF_PASSES_MIN, key="kdf.passes", variable="")
-    kdf_lanes: int = _setting(KDF_LANES, 4, key="kdf.lanes", variable="")
+    kdf_memory: int = _setting(KDF_MEMORY, limits.KDF_MEMORY_MIN, key="kdf.memory")
+    kdf_passes: int = _setting(KDF_PASSES, limits.KDF_PASSES_MIN, key="kdf.passes")
+    kdf_lanes: int = _setting(KDF_LANES, 4, key="kdf.lanes")
     plugins_allow: tuple[str, ...] = _setting(NAMES, (), key="plugins.allow")
     plugins_block: tuple[str, ...] = _setting(NAMES, (), key="plugins.block")
 
@@ -272,7 +288,7 @@ class ClientConf(Conf):
     limit_down: int | None = _optional(RATE)
     strict: bool | None = _optional(FLAG)
     progress: str = _setting(_choice("auto", "on", "off"), "auto")
-    color: str = _setting(_choice("auto", "on", "off"), "auto", variable="")
+    color: str = _setting(_choice("auto", "on", "off"), "auto")
 
     @property
     def password(self) -> str | None:
@@ -290,14 +306,14 @@ class NodeConf(Conf):
     name: str | None = _optional(NODE_KEYS["name"])
     listen: str = _setting(TEXT, "")
     port: int = _setting(_integer(0, PORT_MAX), 7771)
-    zone: str = _setting(TEXT, "", variable="")
-    certificate: str | None = _optional(FILLED, variable="")
-    private_key: str | None = _optional(FILLED, variable="")
-    client_ca: str | None = _optional(FILLED, variable="")
+    zone: str = _setting(TEXT, "")
+    certificate: str | None = _optional(FILLED)
+    private_key: str | None = _optional(FILLED)
+    client_ca: str | None = _optional(FILLED)
     users: str | None = _optional(FILLED)
-    allow_anonymous: bool = _setting(FLAG, default=False, variable="")
-    heal_conf: str | None = _optional(FILLED, key="heal.conf", variable="")
-    heal_interval: float = _setting(DURATION, 600.0, key="heal.interval", variable="")
+    allow_anonymous: bool = _setting(FLAG, default=False)
+    heal_conf: str | None = _optional(FILLED, key="heal.conf")
+    heal_interval: float = _setting(DURATION, 600.0, key="heal.interval")
     quota: int | None = _optional(_size(0))
     reserve: int | None = _optional(_size(0))
     inline_max: int = _setting(_size(0, limits.MIB), limits.SHARE_INLINE_SIZE_MAX)

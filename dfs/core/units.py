@@ -168,6 +168,25 @@ def exact_size(size: int) -> str:
     return f"{size // SIZES[whole[-1]]}{whole[-1]}"
 
 
+def spaced_size(size: int) -> str:
+    """Return a size as conf files say it, to the byte: ``50 GiB``, ``1500 B``."""
+    text = exact_size(size)
+    digits = text.rstrip("BKMGTPi")
+    return f"{digits} {text.removeprefix(digits)}"
+
+
+def exact_rate(rate: int) -> str:
+    """Return bytes a second as conf files say it: ``10 MiB/s``."""
+    return f"{spaced_size(rate)}/s"
+
+
+def exact_duration(seconds: float) -> str:
+    """Return seconds as conf files say them, to the millisecond: ``10 min``, ``1500 ms``."""
+    milliseconds = round(seconds * 1000)
+    whole = [unit for unit, factor in DURATIONS.items() if milliseconds % factor == 0]
+    return f"{milliseconds // DURATIONS[whole[-1]]} {whole[-1]}"
+
+
 def short_size(size: int) -> str:
     """Return a size with about three figures: ``8.8 KiB``, ``234 MiB``."""
     number, _, unit = size_text(size).partition(" ")

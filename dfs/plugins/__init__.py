@@ -61,6 +61,10 @@ BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "logout": ("dfs.plugins.command_logout", "forget a kept login"),
         "cert": ("dfs.plugins.command_cert", "show the certificates of the nodes, trust a new one"),
         "plugins": ("dfs.plugins.command_plugins", "list the plugins and say what is wrong with them"),
+        "init": ("dfs.plugins.command_init", "make a conf, and say what may fail"),
+        "doctor": ("dfs.plugins.command_doctor", "say what may be wrong, and what ends it"),
+        "config": ("dfs.plugins.command_config", "show, check and convert confs"),
+        "explain": ("dfs.plugins.command_explain", "say what an error code means and what to do"),
         "version": ("dfs.plugins.command_version", "show the versions of dfs and what it runs on"),
     },
 }

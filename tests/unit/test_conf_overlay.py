@@ -71,7 +71,7 @@ def test_node_variables() -> None:
         0,
         1 << 40,
         "error",
-        "",
+        "x",
     )
 
 
