@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from dfs.confs import Confs
     from dfs.core.classic import UserRecord
     from dfs.core.credentials import LoginSecret
-    from dfs.core.folders import Listed
     from dfs.core.explanations import Explanation
+    from dfs.core.folders import Listed
     from dfs.core.interface import Env, NodeCertificate
     from dfs.core.registry import PluginStatus, Registry
     from dfs.core.settings import ClientConf, NodeConf
