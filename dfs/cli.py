@@ -283,7 +283,7 @@ def _read(option: str, text: str | None) -> Any:  # noqa: ANN401 - what its read
     """Return the value of an option that units.py reads; None if it is not given."""
     if text is None:
         return None
-    from dfs.core.units import parse_span, parse_version
+    from dfs.core.spans import parse_span, parse_version
 
     try:
         return parse_version(text) if option == "--if-version" else parse_span(text)

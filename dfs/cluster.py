@@ -30,9 +30,11 @@ from dfs.core.records import frozen
 from dfs.core.registry import Registry
 from dfs.core.remembering import Memories
 from dfs.core.settings import ClientConf, Conf
-from dfs.core.types import Entry, EntryKind, NodeId, Outcome, Span, Version
+from dfs.core.spans import Span
+from dfs.core.types import Entry, EntryKind, NodeId, Outcome, Version
 from dfs.names import Names
 from dfs.plugins import BUILTIN
+from dfs.watching import Watch, WatchedContent, WatchedSink
 
 if TYPE_CHECKING:  # what only put and get need is imported there: a listing is quicker without
     from dfs.core.getting import Got, Sink
@@ -286,8 +288,9 @@ class Cluster(Names):
         if_absent: bool = False,
         allow_degraded: bool = False,
         progress: Progress = _ignore,
+        watch: Watch | None = None,
     ) -> "list[Put]":
-        """Store files; folders on the way are made.
+        """Store files; folders on the way are made. ``watch`` is told of each file as it is read.
 
         What stops one batch is the error of it and of all that follow.
 
@@ -301,7 +304,9 @@ class Cluster(Names):
         for batch in _batches(uploads):
             fresh = (Version(os.urandom(limits.OPERATION_ID_SIZE)) for _ in batch)
             items = [
-                putting.PutItem(canonical(upload.path), upload.content, version, if_version, if_absent)
+                putting.PutItem(
+                    canonical(upload.path), _watched(upload, watch), version, if_version, if_absent
+                )
                 for upload, version in zip(batch, fresh, strict=True)
             ]
             try:
@@ -343,9 +348,9 @@ class Cluster(Names):
         return outcome
 
     def get_files(
-        self, downloads: Sequence[Download], *, progress: Progress = _ignore
+        self, downloads: Sequence[Download], *, progress: Progress = _ignore, watch: Watch | None = None
     ) -> "list[Got | DfsError]":
-        """Fetch files; each appears at its place only whole and verified.
+        """Fetch files; each appears at its place only whole and verified. ``watch`` is told of each of them.
 
         What stops one batch is the error of it and of all that follow.
         """
@@ -354,7 +359,7 @@ class Cluster(Names):
         results: list[Got | DfsError] = []
         for first in range(0, len(downloads), BATCH_COUNT):
             items = [
-                getting.GetItem(canonical(download.path), partial(_file_sink, download), download.span)
+                getting.GetItem(canonical(download.path), partial(_file_sink, download, watch), download.span)
                 for download in downloads[first : first + BATCH_COUNT]
             ]
             try:
@@ -381,7 +386,7 @@ class Cluster(Names):
         slots = self._client.slots()
         if isinstance(target, str):
             item = getting.GetItem(
-                canonical(path), partial(_file_sink, Download(path, target, clobber)), span
+                canonical(path), partial(_file_sink, Download(path, target, clobber), None), span
             )
         else:
             item = getting.GetItem(canonical(path), lambda _entry: StreamSink(target), span)
@@ -548,10 +553,15 @@ def _nothing() -> None:
     """Close nothing."""
 
 
-def _file_sink(download: Download, _entry: Entry) -> "Sink":
+def _watched(upload: Upload, watch: Watch | None) -> "Content":
+    return upload.content if watch is None else WatchedContent(upload.content, upload.path, watch)
+
+
+def _file_sink(download: Download, watch: Watch | None, entry: Entry) -> "Sink":
     from dfs.core.local import FileSink
 
-    return FileSink(download.local, clobber=download.clobber)
+    sink = FileSink(download.local, clobber=download.clobber)
+    return sink if watch is None else WatchedSink(sink, download.path, entry.size, watch)
 
 
 def _batches(uploads: Sequence[Upload]) -> Iterator[list[Upload]]:

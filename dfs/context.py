@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from dfs.core.errors import ConfigError, DfsError, LoginError, NoConfError, NotFoundError, NotInitialisedError
 from dfs.core.paths import printable
-from dfs.output import DEGRADED, OK, Meter, Output, worst
+from dfs.output import DEGRADED, OK, Output, worst
 from dfs.plugins import BUILTIN
+from dfs.progress import Meter
 
 if TYPE_CHECKING:
     from dfs.beginning import Beginning
@@ -143,7 +144,8 @@ class Context:
     def plain(self) -> bool:
         """Whether nothing may be coloured or redrawn."""
         off = self._conf is not None and self._conf.color == "off"
-        return bool(off or self.flags.get("no_color") or os.environ.get("TERM") == "dumb")
+        asked = self.flags.get("no_color") or os.environ.get("NO_COLOR")
+        return bool(off or asked or os.environ.get("TERM") == "dumb")
 
     @property
     def progress(self) -> str:

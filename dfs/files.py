@@ -5,6 +5,7 @@ import stat
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dfs.cluster import Download, Upload
@@ -22,7 +23,8 @@ from dfs.core.getting import Got
 from dfs.core.local import FileContent, LocalError, content_of, excluded, tree
 from dfs.core.paths import ancestors, canonical, join, name_of, parent_of, printable, relative_to
 from dfs.core.records import frozen
-from dfs.core.types import EntryKind, Outcome, Span, Version
+from dfs.core.spans import Span
+from dfs.core.types import EntryKind, Outcome, Version
 from dfs.names import is_pattern
 from dfs.output import DEGRADED, OK, error_record
 from dfs.texts import (
@@ -258,12 +260,14 @@ def _put_all(context: Context, uploads: Sequence[Upload], options: PutOptions) -
         context.output.warn(warning)
     label = uploads[0].path if len(uploads) == 1 else count_text(len(uploads), "file")
     with context.meter(label, total_size) as meter:
+        meter.remark = partial(nodes_remark, cluster)
         outcomes = cluster.put_files(
             uploads,
             if_version=options.if_version,
             if_absent=options.if_absent,
             allow_degraded=options.allow_degraded,
             progress=meter,
+            watch=meter.file if meter.active and len(uploads) > 1 else None,
         )
     for outcome in outcomes:
         if isinstance(outcome, Outcome):
@@ -273,6 +277,15 @@ def _put_all(context: Context, uploads: Sequence[Upload], options: PutOptions) -
         stored = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
         sent_size, size = (sum(getattr(each, name) for each in stored) for name in ("sent_size", "size"))
         sys.stderr.write(f"stats: shares: {sent_size} bytes sent for {size} bytes of files\n")
+
+
+def nodes_remark(cluster: "Cluster") -> str:
+    """Return which nodes a transfer uses: ``4 nodes``, ``3 of 4 nodes, dfs3 down``."""
+    states = cluster.traffic()
+    down = [printable(state.name) for state in states if state.down]
+    if not down:
+        return count_text(len(states), "node")
+    return f"{len(states) - len(down)} of {len(states)} nodes, {listing(down)} down"
 
 
 def _report_outcome(context: Context, cluster: "Cluster", outcome: Outcome) -> None:
@@ -467,9 +480,11 @@ def _get_all(context: Context, wanted: Sequence[Download]) -> None:
     cluster = context.cluster()
     label = wanted[0].path if len(wanted) == 1 else count_text(len(wanted), "file")
     with context.meter(label, None) as meter:
+        meter.remark = partial(nodes_remark, cluster)
         if meter.active and len(wanted) == 1:
             meter.total_size = _size_of(cluster, wanted[0].path)
-        results = cluster.get_files(wanted, progress=meter)
+        watch = meter.file if meter.active and len(wanted) > 1 else None
+        results = cluster.get_files(wanted, progress=meter, watch=watch)
         seconds = meter.seconds
     for download, result in zip(wanted, results, strict=True):
         if isinstance(result, Got):

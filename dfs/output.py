@@ -6,15 +6,12 @@
 import json
 import re
 import sys
-import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import Final
 
 from dfs.core.errors import ConfigError, DfsError
 from dfs.core.paths import printable
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from dfs.progress import Meter
 
 SCHEMA: Final = 1
 OK: Final = 0
@@ -29,8 +26,6 @@ NAMES: Final = {
 }
 CODE_PATTERN: Final = re.compile(r"\((DFS-E[0-9]{3})\)$")
 CLEAR_SCREEN: Final = "\x1b[2J\x1b[H"
-METER_START_S: Final = 0.5  # what is over sooner shows no progress
-METER_PLAIN_S: Final = 10.0  # between two lines where there is no terminal
 
 
 def worst(codes: Iterable[int]) -> int:
@@ -146,85 +141,14 @@ class Output:
         sys.stdout.write(CLEAR_SCREEN if terminal else "\n")
         sys.stdout.flush()
 
-    def meter(self, mode: str, label: str, total_size: int | None, *, plain: bool) -> "Meter":
+    def meter(self, mode: str, label: str, total_size: int | None, *, plain: bool) -> Meter:
         """Return a progress display: ``mode`` is auto, on or off; ``plain``: no colours, no redrawing."""
-        terminal = sys.stderr.isatty() and not plain
-        if mode == "off" or self.quiet or self.structured or not (terminal or mode == "on"):
-            return Meter(None, label, total_size, redrawn=False)
-        return Meter(sys.stderr, label, total_size, redrawn=terminal)
+        terminal = sys.stderr.isatty()
+        shown = mode == "on" or (mode == "auto" and terminal)
+        stream = sys.stderr if shown and not self.quiet and not self.structured else None
+        return Meter(stream, label, total_size, redrawn=terminal and not plain)
 
     def _tell(self, text: str) -> None:
         sys.stdout.flush()
         sys.stderr.write(f"{_safe(text)}\n")
         sys.stderr.flush()
-
-
-class Meter:
-    """Shows how far a transfer is: a bar on a terminal, a plain line now and then elsewhere."""
-
-    def __init__(self, stream: TextIO | None, label: str, total_size: int | None, *, redrawn: bool) -> None:
-        self._stream = stream
-        self._label = label
-        self.total_size = total_size
-        self._redrawn = redrawn
-        self._done_size = 0
-        self._started_s = time.monotonic()
-        self._line_s = self._started_s
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-
-    @property
-    def active(self) -> bool:
-        """Whether anything would be shown."""
-        return self._stream is not None
-
-    @property
-    def seconds(self) -> float:
-        """Since the start."""
-        return time.monotonic() - self._started_s
-
-    def __call__(self, size: int, /) -> None:
-        """So many more bytes are done."""
-        self._done_size += size
-        if self._stream is None or self.seconds < METER_START_S:
-            return
-        if self._redrawn:
-            self._redraw(self._stream)
-        elif time.monotonic() - self._line_s >= METER_PLAIN_S:
-            self._line_s = time.monotonic()
-            self._stream.write(f"{self._label}  {self._figures()}\n")
-            self._stream.flush()
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-
-    def _figures(self) -> str:
-        from dfs.texts import rate_text, size_text
-
-        figures = f"{size_text(self._done_size)}  {rate_text(self._done_size, self.seconds)}"
-        if self.total_size:
-            return f"{100 * self._done_size // self.total_size} percent  {figures}"
-        return figures
-
-    def _redraw(self, stream: TextIO) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-            percent = [TextColumn("{task.percentage:>3.0f}%", markup=False)] if self.total_size else []
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                *percent,
-                DownloadColumn(binary_units=True),
-                TransferSpeedColumn(),
-                console=Console(file=stream),
-                transient=True,
-                refresh_per_second=10,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self._label, total=self.total_size)
-        if self._task is not None:
-            self._bar.update(self._task, completed=self._done_size)

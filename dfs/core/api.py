@@ -103,6 +103,11 @@ from dfs.core.sockets import (
     bind as bind,
     dial as dial,
 )
+from dfs.core.spans import (
+    Span as Span,
+    parse_span as parse_span,
+    parse_version as parse_version,
+)
 from dfs.core.types import (
     BAD_SHARES as BAD_SHARES,
     CODEC_PLAIN as CODEC_PLAIN,
@@ -132,7 +137,6 @@ from dfs.core.types import (
     Sealed as Sealed,
     Settings as Settings,
     ShareKey as ShareKey,
-    Span as Span,
     StripeId as StripeId,
     VaultState as VaultState,
     Version as Version,
@@ -144,8 +148,6 @@ from dfs.core.units import (
     listing as listing,
     parse_duration as parse_duration,
     parse_size as parse_size,
-    parse_span as parse_span,
-    parse_version as parse_version,
     size_text as size_text,
     split_address as split_address,
 )

@@ -18,9 +18,9 @@ from dfs.core.paths import printable
 from dfs.core.pipeline import Slot
 from dfs.core.reading import Found, read_registers
 from dfs.core.records import frozen
+from dfs.core.spans import Span, span_bounds
 from dfs.core.transfer import Came, Ledger, Source, Vault, chunks_of, fetch_chunk, sources_of
-from dfs.core.types import Entry, EntryKind, Manifest, NodeId, Span
-from dfs.core.units import span_bounds
+from dfs.core.types import Entry, EntryKind, Manifest, NodeId
 
 RESTART_COUNT: Final = 4  # versions tried while others keep replacing the file
 

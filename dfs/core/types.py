@@ -208,17 +208,6 @@ class Entry:
     previous: bytes = b""
 
 
-@frozen
-class Span:
-    """A part of a file, by offsets of bytes, both inclusive. ``first`` None: the ``last`` so many bytes.
-
-    ``last`` None: to the end.
-    """
-
-    first: int | None = 0
-    last: int | None = None
-
-
 class VaultState(enum.IntEnum):
     """The state of a vault on one node."""
 

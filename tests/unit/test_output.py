@@ -7,7 +7,7 @@ import pytest
 
 from dfs import output
 from dfs.core.errors import ConfigError, ConflictError, QuorumError
-from dfs.output import Meter, Output, worst
+from dfs.output import Output, worst
 
 
 @pytest.mark.parametrize(
@@ -119,55 +119,11 @@ def test_json_lines_end_with_the_envelope(capsys: pytest.CaptureFixture[str]) ->
     assert (envelope["code"], envelope["name"], envelope["data"]) == (0, "ok", None)
 
 
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(output, "time", made)
-    return made
-
-
-def test_plain_progress_is_a_line_every_ten_seconds(clock: Clock) -> None:
-    stream = io.StringIO()
-    meter = Meter(stream, "a.iso", 1000, redrawn=False)
-    for clock.now_s in (0.1, 5.0, 9.9):
-        meter(100)
-    assert stream.getvalue() == ""
-    for clock.now_s in (10.0, 15.0, 20.5):
-        meter(100)
-    meter.close()
-    first, second = stream.getvalue().splitlines()
-    assert first.startswith("a.iso  40 percent  400 B  ")
-    assert second.startswith("a.iso  60 percent  600 B  ")
-
-
 class Terminal(io.StringIO):
     """What takes a terminal's place."""
 
     def isatty(self) -> bool:
         return True
-
-
-def test_a_bar_appears_only_when_it_takes_long(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    stream = Terminal()
-    meter = Meter(stream, "a.iso", None, redrawn=True)
-    clock.now_s = 0.4
-    meter(100)
-    assert stream.getvalue() == ""
-    clock.now_s = 0.6
-    meter(100)
-    meter.close()
-    assert "a.iso" in stream.getvalue()
 
 
 @pytest.mark.parametrize(("mode", "active"), [("auto", False), ("off", False), ("on", True)])

@@ -1,0 +1,61 @@
+"""Files that tell how far they are, read and written piece by piece."""
+
+from typing import Any
+
+from attrs import define, field
+
+from dfs.core.local import BytesContent
+from dfs.core.types import Entry, EntryKind, Version
+from dfs.watching import WatchedContent, WatchedSink
+
+
+@define
+class Told:
+    rows: list[tuple[str, int, int]] = field(factory=list)
+
+    def __call__(self, path: str, size: int, total_size: int, /) -> None:
+        self.rows.append((path, size, total_size))
+
+
+def test_content_tells_when_it_is_read() -> None:
+    told = Told()
+    content = WatchedContent(BytesContent(b"twelve bytes", 7), "f", told)
+    target = memoryview(bytearray(8))
+    assert [content.read_into(target, 0), content.read_into(target, 8)] == [8, 4]
+    assert told.rows == [("f", 8, 12), ("f", 4, 12)]
+    assert (content.size, content.mtime_ns) == (12, 7)
+    assert content.md5() == BytesContent(b"twelve bytes", 7).md5()
+
+
+def test_what_has_no_size_is_not_told_of() -> None:
+    told = Told()
+    inner: Any = BytesContent(b"x", 0)
+    inner.size = None
+    WatchedContent(inner, "f", told).read_into(memoryview(bytearray(8)), 0)
+    assert told.rows == []
+
+
+@define
+class Shelf:
+    written: list[bytes] = field(factory=list)
+    ended: list[str] = field(factory=list)
+
+    def write(self, offset: int, plain: memoryview) -> None:
+        self.written.append(bytes(plain))
+
+    def finish(self, entry: Entry) -> None:
+        self.ended.append("finished")
+
+    def abandon(self) -> bool:
+        self.ended.append("abandoned")
+        return True
+
+
+def test_a_sink_tells_when_bytes_came() -> None:
+    told, shelf = Told(), Shelf()
+    sink = WatchedSink(shelf, "f", 3, told)
+    sink.write(0, memoryview(b"abc"))
+    sink.finish(Entry("f", EntryKind.FILE, Version(bytes(16))))
+    assert sink.abandon()
+    assert (shelf.written, shelf.ended) == ([b"abc"], ["finished", "abandoned"])
+    assert told.rows == [("f", 3, 3)]
