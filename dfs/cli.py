@@ -337,6 +337,10 @@ for _command in cli.commands.values():
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     context = Context()
+    if asked := os.environ.get("_DFS_COMPLETE"):  # by the script of `dfs completion`
+        from dfs.completing import complete
+
+        return complete(cli, context, asked)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     return guarded(context, partial(_invoke, context, list(arguments)))

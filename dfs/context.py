@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dfs.core.settings import ClientConf, NodeConf
     from dfs.core.users_file import UsersFile
     from dfs.doctor import Finding
+    from dfs.measuring import Rate
     from dfs.passwords import Passwords
 
 # Flags that are keys of the client conf, by the name of the field.
@@ -533,6 +534,22 @@ class Context:
         from dfs.cluster import known_nodes
 
         known_nodes().learn(address, certificate)
+
+    def rates(self, *, disk: str, net: bool, seconds: float) -> "Iterator[Rate]":
+        """How fast this machine and the cluster are."""
+        from dfs import measuring
+
+        yield from measuring.stages(self._conf_if_any(), self.registry, seconds)
+        yield from measuring.disk(disk, seconds)
+        if net:
+            yield from measuring.cluster(self.cluster(), seconds)
+
+    @staticmethod
+    def suggested_jobs(rates: "Sequence[Rate]") -> int:
+        """How many chunks to work on at once."""
+        from dfs.measuring import suggested_jobs
+
+        return suggested_jobs(rates)
 
     # The end
 

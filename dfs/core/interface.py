@@ -623,6 +623,12 @@ class CommandContext(Protocol):
     def findings(self, *, node: bool) -> Iterator[Any]:
         """What may be wrong with a client's side, or a node of this machine (dfs.doctor.Finding)."""
 
+    def rates(self, *, disk: str, net: bool, seconds: float) -> Iterator[Any]:
+        """How fast this machine, the folder ``disk`` and, if ``net``, the cluster are (measuring.Rate)."""
+
+    def suggested_jobs(self, rates: Sequence[Any]) -> int:
+        """How many chunks to work on at once, by what was measured."""
+
     def explanations(self) -> Mapping[str, Any]:
         """What each error code means (dfs.core.explanations.Explanation)."""
 

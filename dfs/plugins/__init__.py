@@ -64,6 +64,11 @@ BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "init": ("dfs.plugins.command_init", "make a conf, and say what may fail"),
         "doctor": ("dfs.plugins.command_doctor", "say what may be wrong, and what ends it"),
         "config": ("dfs.plugins.command_config", "show, check and convert confs"),
+        "bench": ("dfs.plugins.command_bench", "measure this machine, and the cluster"),
+        "completion": (
+            "dfs.plugins.command_completion",
+            "print the script with which a shell completes dfs lines",
+        ),
         "explain": ("dfs.plugins.command_explain", "say what an error code means and what to do"),
         "version": ("dfs.plugins.command_version", "show the versions of dfs and what it runs on"),
     },
