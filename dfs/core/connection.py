@@ -31,7 +31,7 @@ from dfs.core.node import Answer
 from dfs.core.wire import Header, Phase
 
 SCRATCH_SIZE: Final = 256 * limits.KIB  # what is sent in one call; a thread has one such buffer
-PIECE_SIZE: Final = 256 * limits.KIB  # of a file, sent in one call; what is left of it counts as unread
+PIECE_SIZE: Final = limits.MIB  # of a file, sent in one call; what is left of it counts as unread
 NOTHING: Final = memoryview(b"")
 HELLO_CODE: Final = messages.CODES[messages.Hello]
 

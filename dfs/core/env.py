@@ -23,6 +23,7 @@ FOLDER_MODE: Final = 0o700
 BUFFER_COUNT_MAX: Final = 1024  # buffers of one pwritev; what Linux and POSIX guarantee in practice
 PR_SET_DUMPABLE: Final = 4  # of prctl(2)
 PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+SYNC_FILE_RANGE_WRITE: Final = 2  # of sync_file_range(2)
 BUSY_TIMEOUT_S: Final = 5.0
 
 # Where the platform has no fdatasync (macOS), fsync does at least as much.
@@ -73,6 +74,27 @@ def allow_descriptors(count: int) -> int:
     except (OSError, ValueError):  # macOS has a bound of its own beside "unlimited"
         return soft
     return wanted
+
+
+@functools.cache
+def _write_out_call() -> Callable[[int, int, int, int], int] | None:
+    """Return Linux's ``sync_file_range(descriptor, offset, size, flags)``, None elsewhere."""
+    import ctypes
+
+    call: Callable[[int, int, int, int], int] | None = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if call is not None:
+        call.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]  # type: ignore[attr-defined]
+    return call
+
+
+def start_write_out(descriptor: int, offset: int, size: int) -> None:
+    """Have the kernel begin to put a range on disk, so that a later sync has less to wait for.
+
+    Nothing is promised by it: a failure shows in that sync.
+    """
+    call = _write_out_call()
+    if call is not None:
+        call(descriptor, offset, size, SYNC_FILE_RANGE_WRITE)
 
 
 @functools.cache

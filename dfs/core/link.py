@@ -136,10 +136,12 @@ class Link:
         self._connection_count_max = connection_count_max
         self._connect_timeout_s = connect_timeout_s
         self._request_timeout_s = request_timeout_s
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         self._queue: deque[Job] = deque()
         self._threads = 0
-        self._idle = 0
+        self._idle: list[
+            threading.Lock
+        ] = []  # what idle threads wait on, the one that was busy last at the end
         self._closed = False
         self._refusal: DfsError | None = None  # for the rest of this command
         self._away: DfsError | None = None  # until a probe succeeds
@@ -174,9 +176,10 @@ class Link:
             down = self._refusal or self._away
             if down is None and not self._closed:
                 self._queue.append(job)
-                if self._idle < len(self._queue) and self._threads < self._connection_count_max:
+                if self._idle:  # its connection is still watched by a thread of the node
+                    self._idle.pop().release()
+                elif self._threads < self._connection_count_max:
                     self._start()
-                self._lock.notify()
                 return job
         post(job, Failed(send.tag, down or UnreachableError("closed")))
         return job
@@ -202,7 +205,8 @@ class Link:
             self._closed = True
             self._stop_probe.set()
             streams = list(self._streams)
-            self._lock.notify_all()
+            while self._idle:
+                self._idle.pop().release()
         for stream in streams:
             stream.close()
 
@@ -226,16 +230,17 @@ class Link:
                     self._start()
 
     def _next(self) -> Job | None:
-        with self._lock:
-            self._idle += 1
-            try:
-                while not self._queue:
-                    if self._closed:
-                        return None
-                    self._lock.wait()
-                return self._queue.popleft()
-            finally:
-                self._idle -= 1
+        bell = threading.Lock()
+        while True:
+            with self._lock:
+                if self._queue:
+                    return self._queue.popleft()
+                if self._closed:
+                    return None
+                bell.acquire()
+                self._idle.append(bell)
+            with bell:  # until it is released by whoever takes it off the list
+                pass
 
     def _serve(self, job: Job, connection: _Connection | None) -> _Connection | None:
         """Answer one job and return the connection to go on with."""

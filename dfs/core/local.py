@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from dfs.core import limits
+from dfs.core.env import start_write_out
 from dfs.core.errors import ConfigError, ConflictError, DfsError, NotFoundError
 from dfs.core.interface import Buffer
 from dfs.core.paths import printable
@@ -203,6 +204,7 @@ class FileSink:
             raise LocalError(f"{printable(path)}: {error.strerror}") from None
         self._lock = threading.Lock()
         self._writing = 0  # threads that use the descriptor now
+        self._turn = threading.Lock()  # the kernel writes a file in turns too, but spins meanwhile
         self._ended = False
 
     def write(self, offset: int, plain: memoryview) -> None:
@@ -213,8 +215,10 @@ class FileSink:
             self._writing += 1
         written = 0
         try:
-            while written < len(plain):
-                written += os.pwrite(self._descriptor, plain[written:], offset + written)
+            with self._turn:
+                while written < len(plain):
+                    written += os.pwrite(self._descriptor, plain[written:], offset + written)
+            start_write_out(self._descriptor, offset, len(plain))
         except OSError as error:
             raise LocalError(f"{printable(self.path)}: {error.strerror}") from None
         finally:

@@ -33,11 +33,11 @@ from dfs.core.transfer import (
     Group,
     Placed,
     Vault,
-    claims_on,
     store_stripes,
 )
 from dfs.core.types import (
     Chunk,
+    ChunkId,
     Claim,
     Entry,
     EntryKind,
@@ -338,9 +338,10 @@ def _entry(item: PutItem, size: int) -> Entry:
     )
 
 
-def _place(vault: Vault, group: Group, stages: Stages, facts: bytes, stripe: Stripe) -> Placed:
+def _place(vault: Vault, group: Group, stages: Stages, facts: bytes, stripe: Stripe) -> tuple[Placed, Claim]:
     rows = pipeline.place_stripe(stages, facts, stripe.stripe, group.indexes, vault.roster.nodes)
-    return Placed(stripe, vault.nodes_of(rows))
+    claim = Claim(stripe.stripe, stripe.share_size, stages.code_name, stages.recipe.geometry, rows)
+    return Placed(stripe, vault.nodes_of(rows)), claim
 
 
 @frozen
@@ -392,7 +393,7 @@ def _store_small(
         for small in made
         if isinstance(small, _Small) and small.stripe is not None
     }
-    stored = yield from store_stripes(group, list(placed.values()))
+    stored = yield from store_stripes(group, [stripe for stripe, _ in placed.values()])
     share = stored.sent_size // max(1, len(placed))
     bodies: dict[str, _Body | DfsError] = {}
     for item, small in zip(items, made, strict=True):
@@ -402,18 +403,23 @@ def _store_small(
         elif small.stripe is None:
             bodies[item.path] = _Body(small.entry)
         else:
-            claims = claims_on(vault, group, making.stages, small.facts, [small.stripe.chunk])
-            bodies[item.path] = _Body(small.entry, claims, stored.holders, share, stored.errors)
+            _, claim = placed[small.stripe.stripe]
+            bodies[item.path] = _Body(small.entry, (claim,), stored.holders, share, stored.errors)
     return bodies
 
 
 @define
 class _Progress:
-    """A large file on its way: chunks by index, and who holds all of them so far."""
+    """A large file on its way: chunks by index, their claims, and who holds all of them so far.
+
+    ``expect_new``: nobody had the chunk that was stored last.
+    """
 
     holders: frozenset[NodeId]
     chunks: dict[int, Chunk] = field(factory=dict)
+    claims: dict[ChunkId, Claim] = field(factory=dict)
     sent_size: int = 0
+    expect_new: bool = False
     errors: dict[NodeId, Exception] = field(factory=dict)
 
 
@@ -436,7 +442,7 @@ def _store_large(vault: Vault, item: PutItem, making: Making) -> Operation[_Body
         listed = yield from _store_list(vault, group, making, facts, state, encoded)
         manifest = evolve(manifest, chunks=tuple(listed), listed=True)
         claimed = [*chunks, *listed]
-    claims = claims_on(vault, group, stages, facts, claimed)
+    claims = [state.claims[name] for name in dict.fromkeys(chunk.chunk_id for chunk in claimed)]
     entry = evolve(_entry(item, size), manifest=manifest)
     return _Body(entry, claims, state.holders, state.sent_size, state.errors)
 
@@ -467,14 +473,16 @@ def _fixed_jobs(
 def _store_chunk(  # noqa: PLR0917 - see _fixed_jobs
     vault: Vault, group: Group, making: Making, facts: bytes, state: _Progress, index: int, stripe: Stripe
 ) -> Operation[None]:
-    stored = yield from store_stripes(group, [_place(vault, group, making.stages, facts, stripe)])
+    placed, claim = _place(vault, group, making.stages, facts, stripe)
+    stored = yield from store_stripes(group, [placed], expect_new=state.expect_new)
+    state.expect_new = not stored.found
     state.holders &= stored.holders
     state.chunks[index] = stripe.chunk
+    state.claims[stripe.chunk.chunk_id] = claim
     state.sent_size += stored.sent_size
     state.errors.update(stored.errors)
-    claims = claims_on(vault, group, making.stages, facts, [stripe.chunk])
-    body = _Body(Entry("", EntryKind.FILE, Version(b"")), claims, state.holders, errors=state.errors)
-    _require_holders(vault, group, body, _threshold(group, claims), making)
+    body = _Body(Entry("", EntryKind.FILE, Version(b"")), (claim,), state.holders, errors=state.errors)
+    _require_holders(vault, group, body, _threshold(group, [claim]), making)
     making.progress(stripe.chunk.plain_size)
 
 

@@ -43,6 +43,7 @@ class Way:
 
     inner: Transport = field(factory=lambda: memory_transport.make(TransportOptions()))
     streams: list[Any] = field(factory=list)
+    used: list[Any] = field(factory=list)  # a stream each time something came over it
     certificate: bytes = b""
     damage: Exception | None = None
 
@@ -72,6 +73,7 @@ class Damaged:
         return self.way.certificate
 
     def receive_into(self, target: memoryview, deadline_s: float) -> int:
+        self.way.used.append(self.inner)
         if self.way.damage is not None:
             raise self.way.damage
         size: int = self.inner.receive_into(target, deadline_s)
@@ -193,6 +195,22 @@ def test_requests_share_the_connections(make: Make, address: str) -> None:
     assert sorted(event.tag for event in events) == list(range(20))  # type: ignore[type-var]
     assert all(isinstance(event, Reply) for event in events)
     assert 1 <= len(bench.way.streams) <= 2
+
+
+def test_the_connection_that_was_busy_last_is_taken_first(make: Make, address: str) -> None:
+    bench = make(address, connection_count_max=4)
+    for tag in range(40):
+        bench.submit(tag)
+    for _ in range(40):
+        bench.event()
+    used = set()
+    for _ in range(8):
+        while len(bench.link._idle) < len(bench.way.streams):  # a thread goes to sleep after its event
+            time.sleep(0)
+        bench.way.used.clear()
+        assert isinstance(bench.ask(), Reply)
+        used.update(map(id, bench.way.used))
+    assert len(used) == 1
 
 
 def test_a_refused_request_keeps_the_connection(make: Make, address: str) -> None:

@@ -97,6 +97,27 @@ def test_large_files_go_chunk_by_chunk(tiny: World, size: int) -> None:
         assert len(got.entry.manifest.chunks) == -(-size // CHUNK)
 
 
+def test_a_new_file_asks_one_node_a_chunk_what_it_has(tiny: World) -> None:
+    making = chunked(tiny)
+    body = tiny.random.randbytes(40 * CHUNK)
+    outcome = tiny.run(put(tiny, body, making=making))
+    asked = sum(isinstance(each, messages.Has) for server in tiny.servers for each in server.requests)
+    assert asked <= 40 + 3 * len(making.slots)
+    assert outcome.sent_size == 40 * 4 * making.stages.code.share_size(CHUNK + 16)
+
+
+def test_of_a_file_that_is_there_in_part_little_is_sent_twice(tiny: World) -> None:
+    making = chunked(tiny)
+    sizes = (10, 20, 10)
+    old = [tiny.random.randbytes(count * CHUNK) for count in sizes]
+    tiny.run(put(tiny, b"".join(old), making=making))
+    new = tiny.random.randbytes(len(old[1]))
+    outcome = tiny.run(put(tiny, old[0] + new + old[2], "changed", making=making))
+    stripe_size = 4 * making.stages.code.share_size(CHUNK + 16)
+    assert outcome.sent_size == 20 * stripe_size, "a node that has a share tells it, whatever was expected"
+    assert tiny.run(get(tiny, "changed"))[1] == old[0] + new + old[2]
+
+
 @pytest.mark.parametrize("chunker", [Fixed(CHUNK), Cutting()])
 @pytest.mark.parametrize("size", [0, 1, CHUNK, 3 * CHUNK, 4 * CHUNK + 7])
 def test_streams_are_read_to_their_end(tiny: World, size: int, chunker: Chunker) -> None:

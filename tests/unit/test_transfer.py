@@ -146,7 +146,32 @@ def test_large_batches_are_split(world: World, monkeypatch: pytest.MonkeyPatch) 
     assert stored.sent_size == stored_size(world)
     kinds = [type(request) for request in world.servers[0].requests]
     assert kinds.count(messages.Store) == 5
-    assert kinds.count(messages.Has) == 3
+    assert kinds.count(messages.Has) == 2
+
+
+@pytest.mark.parametrize("state", ["up", "away", "frozen"])
+def test_only_one_node_is_asked_for_what_is_expected_to_be_new(world: World, state: str) -> None:
+    making, vault = making_of(world), world.vault()
+    group = vault.group(DirectoryId(bytes(16)))
+    stripe = pipeline.make_stripe(making.stages, vault.keys, Slot(), Plain(memoryview(bytearray(BIG))))
+    rows = pipeline.place_stripe(making.stages, b"", stripe.stripe, group.indexes, vault.roster.nodes)
+    placed = transfer.Placed(stripe, vault.nodes_of(rows))
+    first = next(server for server in world.servers if server.node_id == placed.rows[0][0])
+    first.up, first.frozen = state != "away", state == "frozen"
+    before_s = world.env.now_s
+    stored = world.run(transfer.store_stripes(group, [placed], expect_new=True))
+    asked = [server for server in world.servers if any(isinstance(x, messages.Has) for x in server.requests)]
+    if state == "up":
+        assert (asked, stored.found, len(stored.holders)) == ([first], False, 4)
+    else:
+        assert len(set(map(id, asked)) | {id(first)}) == 4, "another one may have it"
+        assert stored.holders == set(group.nodes) - {first.node_id}
+    assert world.env.now_s - before_s < 3 * limits.PATIENCE_S
+    first.up, first.frozen = True, False
+    again = world.run(transfer.store_stripes(group, [placed], expect_new=True))
+    assert again.found == (state == "up")
+    if state == "up":
+        assert again.sent_size == 0
 
 
 # --- Download -----------------------------------------------------------------------------------------------
