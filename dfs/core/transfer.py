@@ -213,7 +213,7 @@ def _lacking(
     """Return what each node lacks of the shares it should hold, and the errors of those that did not say."""
     lacking: dict[NodeId, Shares] = {node: [] for node in wanted}
     errors: dict[NodeId, Exception] = {}
-    for first in range(0, max(map(len, wanted.values())), limits.BATCH_COUNT_MAX):
+    for first in range(0, max(map(len, wanted.values()), default=0), limits.BATCH_COUNT_MAX):
         part = {node: shares[first : first + limits.BATCH_COUNT_MAX] for node, shares in wanted.items()}
         sends = [
             Send(node, node, messages.Has(tuple(placed.stripe.key(index) for placed, index in shares)))

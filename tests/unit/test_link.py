@@ -203,7 +203,7 @@ def test_the_connection_that_was_busy_last_is_taken_first(make: Make, address: s
         bench.submit(tag)
     for _ in range(40):
         bench.event()
-    used = set()
+    used: set[int] = set()
     for _ in range(8):
         while len(bench.link._idle) < len(bench.way.streams):  # a thread goes to sleep after its event
             time.sleep(0)
