@@ -29,12 +29,7 @@ from dfs.core.pipeline import Slot, Stages, Stripe
 from dfs.core.quorum import share_threshold, survives
 from dfs.core.reading import Found, read_registers
 from dfs.core.records import frozen
-from dfs.core.transfer import (
-    Group,
-    Placed,
-    Vault,
-    store_stripes,
-)
+from dfs.core.transfer import Group, Vault
 from dfs.core.types import (
     Chunk,
     ChunkId,
@@ -50,6 +45,7 @@ from dfs.core.types import (
     Scope,
     Version,
 )
+from dfs.core.uploading import Placed, store_stripes
 
 T = TypeVar("T")
 SMALL_BATCH_SIZE: Final = 4 * limits.MIB

@@ -1,5 +1,6 @@
 """One link to a node: every request ends in one event, whatever the node, the way or we ourselves do."""
 
+import os
 import queue
 import socket
 import threading
@@ -206,7 +207,7 @@ def test_the_connection_that_was_busy_last_is_taken_first(make: Make, address: s
     used: set[int] = set()
     for _ in range(8):
         while len(bench.link._idle) < len(bench.way.streams):  # a thread goes to sleep after its event
-            time.sleep(0)
+            os.sched_yield()
         bench.way.used.clear()
         assert isinstance(bench.ask(), Reply)
         used.update(map(id, bench.way.used))
