@@ -235,7 +235,12 @@ exclude_option = click.option(
 @click.option("--users", metavar="FILE", help="Who may log in: one NAME ed25519:KEY a line.")
 @click.option("--allow-anonymous", is_flag=True, default=None, help="Let in clients without credentials.")
 @click.option("--heal", is_flag=True, help="Repair in the background, with the conf of [heal] in the node's.")
+@click.option(
+    "--metrics", metavar="HOST:PORT", help="Serve counters for Prometheus; a bare PORT: on 127.0.0.1."
+)
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+@click.option("--log-format", metavar="FORMAT", help="text, or json: one object a line.")
+@click.option("--log-file", metavar="FILE", help="Where the log goes, not stderr; SIGHUP opens it anew.")
 @click.pass_obj
 def serve(context: Context, /, *, words: tuple[str, ...], **flags: object) -> None:
     """Run a node."""

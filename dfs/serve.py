@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -27,10 +28,11 @@ from dfs.core.units import split_address
 
 if TYPE_CHECKING:
     from dfs.core.registry import Registry
+    from dfs.metrics import Metrics
     from dfs.tending import Tender
 
 OWN_DESCRIPTOR_COUNT: Final = 512  # vaults, volumes and databases, and connections only told that it is busy
-GRACE_S: Final = 0.2  # for requests under way when the node is told to stop
+GRACE_S: Final = 5.0  # for requests under way when the node is told to stop
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -62,7 +64,10 @@ class Redaction(logging.Filter):
 
 
 def serve(context: Context, words: Sequence[str], flags: Mapping[str, object]) -> None:
-    """Run a node until it is told to stop (SIGTERM, SIGINT); SIGHUP has it read its users file again."""
+    """Run a node until it is told to stop (SIGTERM, SIGINT).
+
+    SIGHUP has it open its log anew and read its users file again; a second signal to stop ends it at once.
+    """
     heal = bool(flags.get("heal"))
     conf, users_required = node_conf(
         context, words, {name: value for name, value in flags.items() if name != "heal"}
@@ -74,8 +79,11 @@ def serve(context: Context, words: Sequence[str], flags: Mapping[str, object]) -
     conf = with_room(conf)
     registry = context.node_registry(conf)
     tender = _tender(conf, registry) if heal else None
+    served = _metrics(conf)
     node = open_node(conf, registry=registry, version=dfs.__version__, users_required=users_required)
     node.server.start()
+    if served is not None:
+        served.start(node.server.standing)
     _warn(conf, node)
     _say_ready(context, conf, node)
     node.accounts.start()
@@ -83,11 +91,33 @@ def serve(context: Context, words: Sequence[str], flags: Mapping[str, object]) -
         tender.start()
     notify("READY=1")
     while signal.sigwait(SIGNALS) == signal.SIGHUP:
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        _reopen_log()
         node.accounts.reload()
+        notify("READY=1")
     notify("STOPPING=1")
+    threading.Thread(target=_end_at_once, name="dfs-impatient", daemon=True).start()
     if tender is not None:
         tender.stop()
     node.server.stop(GRACE_S)
+    if served is not None:
+        served.stop()
+
+
+def _end_at_once() -> None:
+    """End the process at the next signal: who asks twice does not want to wait, and nothing is lost by it."""
+    while signal.sigwait(SIGNALS) == signal.SIGHUP:
+        pass
+    logging.getLogger("dfs").warning("asked twice to stop: requests under way are dropped")
+    os._exit(1)
+
+
+def _metrics(conf: NodeConf) -> "Metrics | None":
+    if conf.metrics is None:
+        return None
+    from dfs.metrics import Metrics
+
+    return Metrics(conf.metrics)
 
 
 def _tender(conf: NodeConf, registry: "Registry") -> "Tender":
@@ -109,6 +139,8 @@ def node_conf(context: Context, words: Sequence[str], flags: Mapping[str, object
         given |= {"dir": form.directory, "port": form.port, "users": form.users}
         given["listen"] = given.get("listen") or form.listen
     given["transport"] = context.flags.get("transport")
+    if str(given.get("metrics") or "").isdecimal():  # who may look at them is not said, so nobody else
+        given["metrics"] = f"127.0.0.1:{given['metrics']}"
     verbosity = context.flags.get("verbose", 0)
     if given.get("log_level") is None and verbosity:
         given["log_level"] = "info" if verbosity == 1 else "debug"
@@ -129,7 +161,7 @@ def _read_conf(context: Context) -> NodeConf:
 
 
 def _set_up_log(conf: NodeConf) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _log_file(conf.log_file) if conf.log_file else logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if conf.log_format == "json" else logging.Formatter(LOG_FORMAT))
     log = logging.getLogger("dfs")
     log.handlers = [handler]
@@ -137,6 +169,25 @@ def _set_up_log(conf: NodeConf) -> None:
     log.propagate = False
     threading.excepthook = _tell_crash
     log.setLevel(conf.log_level.upper())
+
+
+def _log_file(path: str) -> logging.Handler:
+    """Return what writes to a log file; one that was moved away is made anew with the next line."""
+    from logging.handlers import WatchedFileHandler
+
+    try:
+        return WatchedFileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"the log file {path}: {error.strerror}") from None
+
+
+def _reopen_log() -> None:
+    """Open the log file anew, also when nothing was moved."""
+    log = logging.getLogger("dfs")
+    for handler in log.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()  # the next line opens it
+    log.info("told to reload: the log was opened anew, the users file is read again")
 
 
 def with_room(conf: NodeConf) -> NodeConf:
@@ -184,6 +235,7 @@ def _say_ready(context: Context, conf: NodeConf, node: OpenedNode) -> None:
             "fingerprint": fingerprint,
             "dir": conf.dir,
             "users": node.accounts.count,
+            "metrics": conf.metrics,
         },
         f"{node.name} listening on port {port}, directory {directory}{' (new)' if node.fresh else ''},"
         f" {conf.transport}{short}, {_users_text(node)}",

@@ -78,6 +78,7 @@ ABOUT: Final[Mapping[str, str]] = {
     "store": "How shares are kept on disk.",
     "log_level": "What is told in the log: debug, info, warning or error, and worse.",
     "log_format": "Lines for people, or one JSON object a line.",
+    "log_file": "Where the log goes; not set: stderr. SIGHUP opens it anew, for log rotation.",
     "metrics": "Where counters for a monitoring system are served; not set: nowhere.",
 }
 ABOUT_NODE: Final[Mapping[str, str]] = {

@@ -28,6 +28,7 @@ from dfs.core.errors import (
 )
 from dfs.core.interface import Env, ShareSlice, Stream
 from dfs.core.node import Answer
+from dfs.core.tally import Tally
 from dfs.core.wire import Header, Phase
 
 SCRATCH_SIZE: Final = 256 * limits.KIB  # what is sent in one call; a thread has one such buffer
@@ -70,6 +71,7 @@ class Connection:
     ) -> None:
         self.stream: Final = stream
         self.refusal: Final = refusal
+        self.tally: Final = Tally()
         self._house = house
         self._env = env
         self._buffers = buffers
@@ -266,12 +268,14 @@ class Connection:
         """Answer the frame: what is to be said is sent afterwards."""
         header = self._header
         assert header is not None
+        self.tally.asked(header.code, limits.HEADER_SIZE + header.control_size + header.bulk_size)
         try:
             if self.refusal is not None:
                 self._last = True
                 raise self.refusal
             answer = conversation.answer(header, bytes(self._control), self._bulk)
         except DfsError as error:
+            self.tally.failed(type(error).__name__)
             if isinstance(error, (LocalProtocolError, InvariantError)):
                 log.exception("%s: a request failed: %s", self.stream.peer, error.what)
             if isinstance(error, RemoteProtocolError):
@@ -285,6 +289,7 @@ class Connection:
         self._next_frame()  # before the reply: a buffer is not held while a slow peer reads
 
     def _say(self, frame: bytes) -> Sends:
+        self.tally.sent_size += len(frame)
         yield partial(self.stream.send, [frame])
 
     def _refuse(self, error: DfsError) -> None:
@@ -339,6 +344,7 @@ class Connection:
         code, request_id, reply, bulk = header.code, header.request_id, answer.reply, answer.bulk
         if isinstance(reply, messages.FetchReply):
             head = wire.encode_fetch_reply(request_id, reply, conversation.mark)
+            self.tally.sent_size += len(head) + sum(share.size for share in answer.shares)
             try:
                 yield from self._shares(head, answer.shares)
             finally:
@@ -350,6 +356,7 @@ class Connection:
         except LocalProtocolError as error:  # it does not fit a frame: the peer may ask for less at a time
             log.exception("%s: a reply failed", self.stream.peer)
             head, bulk = wire.encode_error(code, request_id, error), ()
+        self.tally.sent_size += len(head) + sum(map(len, bulk))
         yield partial(self.stream.send, [head, *bulk])
 
     def _shares(self, head: bytes, shares: Sequence[ShareSlice]) -> Sends:

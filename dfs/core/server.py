@@ -27,6 +27,7 @@ from dfs.core.interface import Env, Listener, Store, Stream, Transport
 from dfs.core.life import META_ROSTER
 from dfs.core.node import VaultNode
 from dfs.core.records import frozen
+from dfs.core.tally import ServerStanding, Tally
 from dfs.core.types import NodeId
 
 THREAD_COUNT_MAX: Final = 32  # of the crew; also the most requests that one group commit gathers
@@ -101,6 +102,11 @@ class Household:
         """Those opened so far."""
         with self._lock:
             return [vault for vault, _ in self._vaults.values()]
+
+    def opened(self) -> list[tuple[str, VaultNode]]:
+        """Those opened so far, with their users."""
+        with self._lock:
+            return [(user, vault) for user, (vault, _) in self._vaults.items()]
 
     def public_key(self, user: str) -> bytes | None:
         return self._options.accounts.public_key(user)
@@ -192,6 +198,7 @@ class Server:
         self._crew = Crew(THREAD_COUNT_MAX, self._give_turn)
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
+        self._past = Tally()  # of connections that ended
         self._alone: list[tuple[threading.Thread, threading.Event]] = []  # for streams no selector can watch
         self._stopping = threading.Event()
         self._running = threading.Lock()  # held from start to stop; unlike an Event, fit for signal handlers
@@ -232,6 +239,25 @@ class Server:
             return False
         self._running.release()
         return True
+
+    def standing(self) -> ServerStanding:
+        """Return how the node is; from any thread. Vaults that cannot be asked are left out."""
+        tally = Tally()
+        with self._lock:
+            tally.add(self._past)
+            for connection in self._connections:
+                tally.add(connection.tally)
+            count = len(self._connections)
+        vaults = []
+        for user, vault in self._house.opened():
+            try:
+                reply = vault.answer(messages.Status(), memoryview(b"")).reply
+            except DfsError as error:
+                log.debug("the vault of %s does not say how it is: %s", user, error)
+            else:
+                assert isinstance(reply, messages.StatusReply)
+                vaults.append((user, reply))
+        return ServerStanding(self._options.name, self._options.version, count, tally, vaults)
 
     def stop(self, grace_s: float) -> None:
         """Take nothing new, finish the requests that arrived, for ``grace_s`` at most, and close the store.
@@ -328,6 +354,7 @@ class Server:
             if connection not in self._connections:
                 return
             self._connections.remove(connection)
+            self._past.add(connection.tally)
         tally = self._door.addresses if connection.refusal is None else self._door.guests
         tally.give(address_of(connection.stream.peer))
 

@@ -325,6 +325,7 @@ class NodeConf(Conf):
     store: str = _setting(FILLED, "volumes")
     log_level: str = _setting(_choice("debug", "info", "warning", "error"), "warning")
     log_format: str = _setting(_choice("text", "json"), "text")
+    log_file: str | None = _optional(FILLED)
     metrics: str | None = _optional(SOCKET)
 
 

@@ -184,6 +184,52 @@ def test_a_supervisor_that_is_gone_is_a_warning(
     assert "cannot be told" in caplog.text
 
 
+def test_a_reload_is_told_to_the_supervisor(tmp_path: Path, started: list[Started]) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(10)
+        node = Started(
+            tmp_path, "serve", "--dir", "N1", "--port", "0", NOTIFY_SOCKET=str(tmp_path / "notify")
+        )
+        started.append(node)
+        assert systemd.recv(100) == b"READY=1"
+        node.process.send_signal(signal.SIGHUP)
+        assert systemd.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert systemd.recv(100) == b"READY=1"
+        assert node.end()[0] == 0
+
+
+def test_a_log_file_that_was_moved_away_is_made_anew(tmp_path: Path, started: list[Started]) -> None:
+    words = ("serve", "--dir", "N1", "--port", "0", "--log-file", "node.log", "--log-format", "json")
+    node = Started(tmp_path, *words, "--log-level", "info")
+    started.append(node)
+    log = tmp_path / "node.log"
+    first = json.loads(log.read_text().splitlines()[0])
+    assert (first["level"], first["text"].split(" ")[:2]) == ("info", ["N1", "serves"])
+    log.rename(tmp_path / "node.log.1")
+    node.process.send_signal(signal.SIGHUP)
+    status, told = node.end()
+    assert (status, told) == (0, "")
+    assert "reload" not in (tmp_path / "node.log.1").read_text()
+    assert "the log was opened anew" in log.read_text()
+
+
+def test_a_log_file_that_cannot_be_written_is_told_at_once(tmp_path: Path, started: list[Started]) -> None:
+    node = Started(tmp_path, "serve", "--dir", "N1", "--port", "0", "--log-file", "none/node.log")
+    started.append(node)
+    status, told = node.told()
+    assert status == 2
+    assert "the log file none/node.log: No such file" in told
+    assert not (tmp_path / "N1").exists()
+
+
+def test_a_bare_port_of_metrics_is_this_machines_alone() -> None:
+    conf, _ = node_conf(Context(), [], {"metrics": "9177"})
+    assert conf.metrics == "127.0.0.1:9177"
+    conf, _ = node_conf(Context(), [], {"metrics": "0.0.0.0:9177"})
+    assert conf.metrics == "0.0.0.0:9177"
+
+
 # --- The conf -----------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ request_timeout jobs limit_up limit_down strict progress color
 NODE_CONF_KEYS = """
 dir name listen port zone certificate private_key client_ca users allow_anonymous heal.conf heal.interval
 quota reserve inline_max scrub_days pin_lease max_connections max_connections_per_address
-max_connections_per_user store log_level log_format metrics
+max_connections_per_user store log_level log_format log_file metrics
 """
 
 
