@@ -93,6 +93,13 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def kit_mutants(session: nox.Session) -> None:
+    """Run the contracts of dfs.testing over broken plugins; at least 95 % of the defects must be seen."""
+    install_tests(session)
+    session.run("python", "-m", "tests.kit.mutants", *session.posargs)
+
+
+@nox.session
 def chaos(session: nox.Session) -> None:
     """Kill, cut, fill and damage real nodes at every point (minutes to hours; -- -k WORD picks some)."""
     install_tests(session)

@@ -118,6 +118,7 @@ class ChunkerContract(OptionedContract[ChunkerPlugin]):
         """The same window, at any address, from any instance, after any other: the same boundary."""
         chunker, content = self.new(), NOISE[start : start + size]
         first = chunker.cut(content, final=True)
+        assert chunker.cut(content, final=True) == first
         chunker.cut(TEXT[: min(len(TEXT), chunker.chunk_size_max)], final=True)
         source = Source(content, start % 7)
         assert chunker.cut(source.view, final=True) == first == self.new().cut(content, final=True)

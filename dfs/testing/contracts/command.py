@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
@@ -64,6 +65,7 @@ class CommandContract(Contract[CommandPlugin]):
             try:
                 chosen.main(list(arguments), prog_name="dfs", standalone_mode=False, obj=used)
             finally:
+                sys.stdout.flush()
                 printed = out.getvalue() + err.getvalue()
         asked_for_help = "--help" in arguments or "-h" in arguments
         assert asked_for_help or not printed, f"printed past its context: {printed!r}"
