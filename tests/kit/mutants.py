@@ -1,8 +1,8 @@
 """`python -m tests.kit.mutants`: run the contracts over broken plugins and tell which test saw which defect.
 
 Exit code 1 when a defect was not seen by the test it names, when less than 95 % were seen at all, or when a
-sound plugin failed. ``--all``: run every test over every defect, which takes half an hour; ``--kind KIND``: of
-one kind.
+sound plugin failed. ``--all``: run every test over every defect, which takes half an hour; ``--kind KIND``:
+only of one kind.
 """
 
 import argparse
