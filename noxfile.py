@@ -3,6 +3,7 @@
 `nox` runs the default sessions, `nox -l` lists all, `nox -s NAME -- ARGS` runs one.
 """
 
+import re
 import shutil
 import tarfile
 import zipfile
@@ -20,6 +21,7 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 QUICK = "not long and not chaos"
 QUICK_RESULTS = "bench/results/quick.local.jsonl"  # not kept in git
+REMOTE_ASSET = re.compile(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=.https?://")
 BENCHMARKS = ["floors", "large", "small", "latency", "startup", "memory"]
 
 
@@ -165,6 +167,18 @@ def bench(session: nox.Session) -> None:
     install_tests(session)
     for name in session.posargs or BENCHMARKS:
         session.run("python", f"bench/{name}.py", "--quick", "--out", QUICK_RESULTS)
+
+
+@nox.session(python=PYTHONS[0])
+def docs(session: nox.Session) -> None:
+    """Build the pages with Sphinx, offline, without a warning; -- DIR puts them elsewhere."""
+    session.install(".", *group("docs"))
+    target = Path(session.posargs[0] if session.posargs else "docs/_build/html")
+    shutil.rmtree(target, ignore_errors=True)
+    session.run("sphinx-build", "-W", "--keep-going", "-n", "-q", "-b", "html", "docs", str(target))
+    remote = [page.name for page in target.rglob("*.html") if REMOTE_ASSET.search(page.read_text("utf-8"))]
+    if remote:
+        session.error(f"these pages load something from elsewhere: {remote}")
 
 
 @nox.session

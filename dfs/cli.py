@@ -26,6 +26,7 @@ Start with one of:
   dfs demo     watch files survive dead nodes      dfs serve --dir DFS1 --port 7771   run a node
   dfs init     make a conf                         dfs client   use a cluster         dfs --help   everything
 """
+OPTIONS_NOTE: Final = "The options of dfs --help can stand here too."
 COLLECT_AFTER: Final = (
     50_000  # objects; at Python's 700 a tenth of a small command goes into searching its imports
 )
@@ -95,7 +96,8 @@ def with_global_options(command: click.Command) -> click.Command:
     own = {name for parameter in command.params for name in parameter.opts}
     command.params.extend(option for option in global_options(hidden=True) if not own & set(option.opts))
     command.context_settings = {**CONTEXT, **command.context_settings}
-    command.epilog = " ".join(filter(None, [command.epilog, "The options of dfs --help can stand here too."]))
+    if not (command.epilog or "").endswith(OPTIONS_NOTE):  # a command may be looked up more than once
+        command.epilog = " ".join(filter(None, [command.epilog, OPTIONS_NOTE]))
     return command
 
 
