@@ -13,15 +13,15 @@ import pytest
 from tests.e2e.conftest import COMMAND
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
-BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EXAMPLE = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 END = "end-of-block"
 ANYTHING = "…"
 
 
-def blocks() -> list[tuple[str, str]]:
+def examples() -> list[tuple[str, str]]:
     """Each block of commands with what it prints, "" where the page does not say."""
     found: list[tuple[str, str]] = []
-    for kind, text in BLOCK.findall(PAGE.read_text("utf-8")):
+    for kind, text in EXAMPLE.findall(PAGE.read_text("utf-8")):
         if kind == "sh":
             found.append((text, ""))
         else:
@@ -94,10 +94,10 @@ def shell(tmp_path: Path, environment: dict[str, str]) -> Iterator[Shell]:
 
 
 @pytest.mark.long
-def test_every_block_does_what_the_page_says(shell: Shell) -> None:
+def test_every_example_does_what_the_page_says(shell: Shell) -> None:
     numbers = ports()
     shell.run(f"ports=({' '.join(map(str, numbers))})")
-    for text, shown in blocks():
+    for text, shown in examples():
         command, expected = text, shown
         for index, port in enumerate(numbers, start=1):
             command = command.replace(f"777{index}", str(port))
@@ -112,9 +112,9 @@ def test_every_block_does_what_the_page_says(shell: Shell) -> None:
         )
 
 
-def test_each_block_with_output_says_something() -> None:
-    assert len(blocks()) >= 12
-    assert all(shown.strip(f"{ANYTHING}\n ") for _, shown in blocks() if shown)
+def test_each_example_with_output_says_something() -> None:
+    assert len(examples()) >= 12
+    assert all(shown.strip(f"{ANYTHING}\n ") for _, shown in examples() if shown)
 
 
 def test_what_the_page_shows_is_compared() -> None:
