@@ -260,9 +260,21 @@ def serve(context: Context, /, *, words: tuple[str, ...], **flags: object) -> No
 @click.pass_obj
 def client(context: Context, *, words: tuple[str, ...], command: str | None) -> None:
     """Use a cluster interactively: LIST, GET, PUT, MKDIR and more."""
-    from dfs.console import run_client
+    from dfs.console import OneShot, run_client
 
-    context.end(run_client(context, words, command))
+    names = frozenset({*cli.commands, *COMMANDS, *ALIASES})
+    context.end(run_client(context, words, command, OneShot(names, _options_of, _run_within)))
+
+
+def _options_of(name: str) -> list[str]:
+    """Return all options of a command, also those of dfs itself."""
+    command = cli.get_command(click.Context(cli), name)
+    return [option for parameter in (command.params if command else ()) for option in parameter.opts]
+
+
+def _run_within(context: Context, arguments: Sequence[str]) -> int:
+    """Run one command line of a session and return its exit code."""
+    return guarded(context, partial(_invoke, context, list(arguments)))
 
 
 @cli.command(short_help="store files", epilog="Example: dfs put -r photos --to backup/")

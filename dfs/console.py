@@ -6,7 +6,8 @@ prompt everything is printed on stdout; one-shot, stdout carries the names of LI
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import evolve
@@ -20,26 +21,28 @@ from dfs.core.errors import (
     ConflictError,
     DfsError,
     IncompleteError,
-    LoginError,
     NotFoundError,
     NotInitialisedError,
     PeerIdentityError,
     QuorumError,
     RealmError,
-    SealedError,
     UnknownOutcomeError,
 )
 from dfs.core.paths import canonical, join, name_of, printable
 from dfs.core.records import frozen
 from dfs.core.types import EntryKind, NodeId, Outcome, OutcomeKind
 from dfs.output import DEGRADED, INTERRUPTED, OK, worst
-from dfs.terminal import on_terminal, plain_reader, terminal_reader
+from dfs.progress import Meter
+from dfs.session import Session
+from dfs.terminal import Taken, on_terminal, plain_reader, terminal_reader
 from dfs.verbs import (
     CLASSIC_USAGE,
     ENDING,
+    MODERN,
     Command,
     UsageError,
     classic_form,
+    is_modern,
     parse_command,
     usages,
     verb_of,
@@ -47,23 +50,15 @@ from dfs.verbs import (
 )
 
 if TYPE_CHECKING:
-    from dfs.cluster import Cluster, NodeTraffic
+    from dfs.cluster import Cluster
     from dfs.core.folders import Listed
     from dfs.core.getting import Got
 
 T = TypeVar("T")
+ELSEWHERE: Final = frozenset({"client", "serve"})  # they would take the prompt's place
 DOWNLOADS: Final = "Download"
 USAGE: Final = 2
 LEFT_OUT: Final = (AuthError, PeerIdentityError, RealmError)  # the node is up, and not used all the same
-
-
-@frozen
-class _Silent:
-    """A node of the conf, when none of them let itself be met."""
-
-    name: str
-    address: str
-    down: str
 
 
 @frozen
@@ -76,7 +71,19 @@ class _Job:
     error: DfsError | None = None
 
 
-class Console:
+@frozen
+class OneShot:
+    """The commands of `dfs` as the prompt runs them; ``run`` returns a status, ``options`` what one takes."""
+
+    names: frozenset[str]
+    options: Callable[[str], Sequence[str]]
+    run: Callable[[Context, Sequence[str]], int]
+
+
+NO_COMMANDS: Final = OneShot(frozenset(), lambda _name: (), lambda _context, _words: OK)
+
+
+class Console(Session):
     """One user's session with a cluster, at the prompt or for one command.
 
     Args:
@@ -84,20 +91,20 @@ class Console:
         folder: of local files (the form ``client FOLDER CONF`` of the original): PUT reads there, and GET
             writes to ``Download/<user>_<name>``. None: both use the current folder.
         interactive: texts of the prompt, all on stdout.
+        one_shot: what can be run beside the words of the original.
     """
 
     def __init__(
-        self, flags: Mapping[str, object], *, folder: str | None = None, interactive: bool = True
+        self,
+        flags: Mapping[str, object],
+        *,
+        folder: str | None = None,
+        interactive: bool = True,
+        one_shot: OneShot = NO_COMMANDS,
     ) -> None:
-        self._flags: Final = dict(flags)
+        super().__init__(flags, interactive=interactive)
         self._folder: Final = folder
-        self._interactive: Final = interactive
-        self._cluster: Cluster | None = None
-        self._conf_file = ""
-        self._stamp: tuple[int, int, int] | None = None
-        self._down: frozenset[str] = frozenset()  # addresses told to be down
-        self._all_told = False  # by this command
-        self._notes: set[str] = set()
+        self._one_shot: Final = one_shot
 
     # The session
 
@@ -107,7 +114,7 @@ class Console:
             code = self._start()
             return self._loop() if code == OK else code
         except KeyboardInterrupt:
-            self._say("")
+            self.say("")
             return INTERRUPTED
         finally:
             self.close()
@@ -122,33 +129,33 @@ class Console:
     def _start(self) -> int:
         """Check conf and login; nodes that are down may come back, so only what a user must mend ends it."""
         try:
-            cluster = self._opened()
+            cluster = self.opened()
         except (QuorumError, NotInitialisedError) as error:
-            self._fail(error)
+            self.fail(error)
             return OK
         except AuthError as error:
-            return self._fail(error)
-        self._tell_down()
+            return self.fail(error)
+        self.tell_down()
         if cluster.is_incomplete:
             self._bring_back(cluster)
         if on_terminal():
-            self._say(self._greeting(cluster))
-        self._flush()
+            self.say(self._greeting(cluster))
+        self.flush()
         return OK
 
     def _bring_back(self, cluster: "Cluster") -> None:
         """Repair, unasked, as a node does not count before."""
-        self._flush()
+        self.flush()
         try:
             done = cluster.repair()
         except DfsError as error:
-            self._fail(error)
+            self.fail(error)
             return
         names = dict(cluster.nodes)
         for node in done.joined:
-            self._note(f"{names[node]} is up to date and counts again.")
+            self.note(f"{names[node]} is up to date and counts again.")
         for reason in done.left:
-            self._note(f"left: {reason}")
+            self.note(f"left: {reason}")
 
     def _greeting(self, cluster: "Cluster") -> str:
         needed, total = cluster.geometry
@@ -163,7 +170,10 @@ class Console:
 
         read = plain_reader()
         if on_terminal():
-            read = terminal_reader(state_folder(), self._folder or "", self._remote_names)
+            taken = Taken(
+                self._folder or "", self._remote_names, self._one_shot.names, self._one_shot.options
+            )
+            read = terminal_reader(state_folder(), taken, self._status_bar)
         while True:
             try:
                 line = read()
@@ -182,7 +192,7 @@ class Console:
         try:
             words = split_words(line)
         except ConfigError:
-            self._say(wrong(verb_of((line.split() or [""])[0])), failure=True)
+            self.say(wrong(verb_of((line.split() or [""])[0])), failure=True)
             return USAGE
         return self.execute_words(words) if words else OK
 
@@ -190,14 +200,16 @@ class Console:
         """Run one command given as words."""
         self._all_told = False
         try:
-            return self._execute(parse_command(words, interactive=self._interactive))
+            if name := self._one_shot_name(words):
+                return self._run_one_shot([name, *words[1:]])
+            return self._execute(parse_command(words, interactive=self.interactive, base=self.folder))
         except UsageError as error:
-            self._say(error.what, failure=True)
+            self.say(error.what, failure=True)
             return error.exit_code
         except DfsError as error:
-            return self._fail(error)
+            return self.fail(error)
         finally:
-            self._flush()
+            self.flush()
 
     def _execute(self, command: Command) -> int:
         match command.verb:
@@ -211,138 +223,60 @@ class Console:
                 return self._mkdir(command)
             case "RM":
                 return self._rm(command)
+            case "CD":
+                self.say(printable(self.change_folder(command.names[0] if command.names else "/")))
+            case "PWD":
+                self.say(printable(f"/{self.folder}"))
+            case "LCD":
+                self.say(printable(self.change_local_folder("".join(command.names))))
             case "HELP":
-                self._say("\n".join(usages()))
+                self._help()
         return OK
-
-    def close(self) -> None:
-        """Let go of the cluster."""
-        if self._cluster is not None:
-            for text in texts.distrust(self._cluster.node_names, self._cluster.suspicions):
-                self._note(f"warning: {text}")
-            self._cluster.close()
-            self._cluster = None
-
-    # The cluster
-
-    def _opened(self) -> "Cluster":
-        """Return the cluster, opened again if the conf changed. Raises: DfsError."""
-        from dfs.cluster import open_cluster
-
-        if self._cluster is not None and self._stamp == _stamp(self._conf_file):
-            self._cluster.refresh()
-            return self._cluster
-        self.close()
-        context = Context()
-        context.flags.update(self._flags)
-        conf = context.conf()
-        self._conf_file, self._stamp = conf.file, _stamp(conf.file)
-        try:
-            self._cluster = open_cluster(conf, registry=context.registry)
-        except QuorumError as error:
-            if error.reasons:
-                silent = [
-                    _Silent(node.name, node.address, error.reasons.get(node.address, ""))
-                    for node in conf.nodes
-                ]
-                self._tell_all_down(silent)
-            raise
-        if self._cluster.made:
-            self._note(texts.vault_made(len(self._cluster.node_names)))
-        for note in self._cluster.notes:
-            self._note(f"warning: {note}")
-        return self._cluster
-
-    def _tell_down(self) -> bool:
-        """Name the nodes found down since the last command; returns whether all are."""
-        states = self._cluster.traffic() if self._cluster is not None else []
-        for state in states:
-            if isinstance(state.error, LEFT_OUT):
-                self._note(f"warning: {state.error.line}")
-        down = [state for state in states if state.down and not isinstance(state.error, LEFT_OUT)]
-        if down and len(down) == len(states):
-            self._tell_all_down(down)
-            return True
-        if self._interactive:
-            for place, state in enumerate(states, start=1):
-                if state in down and state.address not in self._down:
-                    self._say(texts.node_down(place, state))
-        self._down = frozenset(state.address for state in down)
-        return False
-
-    def _tell_all_down(self, states: "Sequence[NodeTraffic | _Silent]") -> None:
-        if not self._all_told:
-            self._say(texts.all_down(states), failure=True)
-        self._all_told = True
-        self._down = frozenset(state.address for state in states)
-
-    # Words
-
-    def _say(self, text: str, *, failure: bool = False) -> None:
-        """Print for the user: at the prompt on stdout; one-shot on stderr what is no name of LIST."""
-        stream = sys.stdout if self._interactive else sys.stderr
-        if self._interactive or failure or text:
-            stream.write(f"{text}\n")
-
-    def _note(self, text: str) -> None:
-        """Say once a session, on stderr, what deserves attention."""
-        if text not in self._notes:
-            self._notes.add(text)
-            sys.stdout.flush()
-            sys.stderr.write(f"{text}\n")
-
-    def _stale(self) -> None:
-        sys.stdout.flush()
-        sys.stderr.write(f"{texts.STALE}\n")
-
-    def _flush(self) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-
-    def _fail(self, error: DfsError, text: str = "") -> int:
-        """Say why something could not be done and return its exit code."""
-        if isinstance(error, QuorumError):
-            if not text and (self._all_told or self._tell_down()):
-                return error.exit_code
-            error = self._refusal() or error
-        if isinstance(error, AuthError):
-            self.close()  # the next command logs in anew
-        if isinstance(error, SealedError):
-            text = texts.SEALED
-        elif isinstance(error, LoginError):
-            text = texts.INVALID_LOGIN
-        self._say(text or error.line, failure=True)
-        return error.exit_code
-
-    def _refusal(self) -> AuthError | None:
-        """Log in anew if nodes are up but none answers, and return why they refuse: it may have changed."""
-        if self._cluster is None or any(state.down for state in self._cluster.traffic()):
-            return None
-        self.close()
-        try:
-            self._opened()
-        except AuthError as error:
-            return error
-        except DfsError:  # the fault that brought us here is told
-            return None
-        return None
 
     # Commands
 
+    def _help(self) -> None:
+        more = ", ".join(sorted(self._one_shot.names))
+        self.say("\n".join([*usages(), *([f"  Also: {more}. NAME --help explains one."] if more else [])]))
+
+    def _one_shot_name(self, words: Sequence[str]) -> str:
+        """Return the command of `dfs` that some words mean, "" if they are of the original's language."""
+        verb = verb_of(words[0])
+        name = MODERN.get(verb, words[0].lower())
+        if name not in self._one_shot.names:
+            return ""
+        structured = bool(self.flags.get("json") or self.flags.get("json_lines"))
+        classic = verb and not structured and not is_modern(words, self._one_shot.options(name))
+        return "" if classic else name
+
+    def _run_one_shot(self, words: Sequence[str]) -> int:
+        if words[0] in ELSEWHERE:
+            raise UsageError(f"{words[0]} is no command of the prompt; run it outside: dfs {words[0]}")
+        code = self._one_shot.run(Context(self), words)
+        if code == INTERRUPTED:
+            self.close()  # what was under way is not waited for
+        return code
+
+    def _status_bar(self) -> str:
+        up_count, count = self.node_counts
+        nodes = f"{up_count} of {count} nodes" if count else "no node yet"
+        user = str(self.flags.get("user") or (self._cluster.user if self._cluster is not None else ""))
+        return printable("  ".join(filter(None, [nodes, user, f"/{self.folder}"])))
+
     def _list(self, command: Command) -> int:
         try:
-            cluster = self._opened()
+            cluster = self.opened()
             listed = cluster.ls(command.folder)
         except NotFoundError as error:
-            return self._fail(error, texts.FOLDER_UNKNOWN)
-        self._tell_down()
+            return self.fail(error, texts.FOLDER_UNKNOWN)
+        self.tell_down()
         lines = self._listing(cluster, listed, long="-l" in command.options)
-        if self._interactive:
-            self._say("\n".join([texts.FILES_ARE, *(lines or [texts.NO_FILE])]))
+        if self.interactive:
+            self.say("\n".join([texts.FILES_ARE, *(lines or [texts.NO_FILE])]))
         else:
             sys.stdout.writelines(f"{line}\n" for line in lines)
         if any(item.stale for item in listed):
-            self._stale()
+            self.stale()
         return OK
 
     @staticmethod
@@ -352,27 +286,27 @@ class Console:
         )
 
     def _mkdir(self, command: Command) -> int:
-        path = canonical(command.names[0])
+        path = self.place(command.names[0])
         try:
-            self._opened().mkdir(path)
+            self.opened().mkdir(path)
         except ConflictError as error:
-            return self._fail(error, error.what)
-        self._tell_down()
-        self._say(f"{printable(path)}/ created.")
+            return self.fail(error, error.what)
+        self.tell_down()
+        self.say(f"{printable(path)}/ created.")
         return OK
 
     def _rm(self, command: Command) -> int:
         codes = []
         for name in command.names:
             try:
-                removed = self._opened().rm(canonical(name), recursive="-r" in command.options)
+                removed = self.opened().rm(self.place(name), recursive="-r" in command.options)
             except NotFoundError as error:
-                codes.append(self._fail(error, texts.FILE_UNKNOWN))
+                codes.append(self.fail(error, texts.FILE_UNKNOWN))
             except DfsError as error:
-                codes.append(self._fail(error))
+                codes.append(self.fail(error))
             else:
-                self._tell_down()
-                self._say(f"{texts.count_text(len(removed), 'name')} removed.")
+                self.tell_down()
+                self.say(f"{texts.count_text(len(removed), 'name')} removed.")
         return worst(codes)
 
     def _get(self, command: Command) -> int:
@@ -385,17 +319,17 @@ class Console:
         labels: Mapping[NodeId, str] = {}
         seconds = 0.0
         if wanted:
-            cluster = self._opened()
+            cluster = self.opened()
             labels = cluster.node_names
             jobs = [evolve(job, local=self._target(cluster, job)) for job in jobs]
             clobber = "--no-clobber" not in command.options
             clock = Context().env.monotonic_s
             started_s = clock()
-            results = cluster.get_files(
-                [Download(job.path, job.local, clobber) for job in jobs if job.error is None]
-            )
+            wanted_files = [Download(job.path, job.local, clobber) for job in jobs if job.error is None]
+            with self._meter([job.name for job in jobs], None) as meter:
+                results = cluster.get_files(wanted_files, progress=meter)
             seconds = clock() - started_s
-            self._tell_down()
+            self.tell_down()
             for cipher in sorted(texts.ciphers_of(results)):
                 self._tell_cipher(cluster, cipher)
         codes = []
@@ -408,7 +342,8 @@ class Console:
 
     def _download(self, name: str, folder: str) -> _Job:
         try:
-            path = join(folder, canonical(name)) if canonical(name) else ""
+            top = "" if self.folder and name.startswith("/") else folder
+            path = join(top, canonical(name)) if canonical(name) else ""
             if not path:
                 raise NotFoundError(f"{printable(name)} is a folder")
         except DfsError as error:
@@ -427,20 +362,20 @@ class Console:
 
     def _got(self, job: _Job, got: "Got", detail: str, labels: "Mapping[NodeId, str]") -> None:
         shown = f"{printable(job.path)} -> {printable(job.local)}  {detail}"
-        self._say(f"{texts.FILE_SAVED}  {shown}" if self._interactive else shown)
+        self.say(f"{texts.FILE_SAVED}  {shown}" if self.interactive else shown)
         if got.suspects:
             names = texts.listing(sorted(texts.label_name(labels, node) for node in got.suspects))
-            self._note(f"warning: {names} sent damaged shares of {printable(job.path)}; the file is whole")
+            self.note(f"warning: {names} sent damaged shares of {printable(job.path)}; the file is whole")
         if got.stale:
-            self._stale()
+            self.stale()
 
     def _get_failed(self, job: _Job, error: DfsError, *, alone: bool) -> int:
         text = ""
         if isinstance(error, IncompleteError):
-            text = texts.FILE_INCOMPLETE if self._interactive else f"{printable(job.name)} is incomplete"
+            text = texts.FILE_INCOMPLETE if self.interactive else f"{printable(job.name)} is incomplete"
         elif isinstance(error, NotFoundError):
             text = texts.FILE_UNKNOWN if alone else f"{printable(job.name)}: {texts.FILE_UNKNOWN}"
-        return self._fail(error, text)
+        return self.fail(error, text)
 
     def _put(self, command: Command) -> int:
         from dfs.cluster import Upload
@@ -462,12 +397,14 @@ class Console:
         if contents:
             degraded = "--allow-degraded" in command.options
             try:
-                cluster = self._opened()
+                cluster = self.opened()
                 self._tell_cipher(cluster, cluster.conf.cipher)
-                results = cluster.put_files(contents, allow_degraded=degraded)
+                size = sum(upload.content.size or 0 for upload in contents)
+                with self._meter([job.name for job in jobs], size) as meter:
+                    results = cluster.put_files(contents, allow_degraded=degraded, progress=meter)
             except (QuorumError, NotInitialisedError) as failure:
                 results = [failure] * len(contents)
-            self._tell_down()
+            self.tell_down()
         codes = []
         for job, result in _in_order(checked, results):
             if isinstance(result, DfsError):
@@ -476,9 +413,12 @@ class Console:
                 codes.append(self._sent(job, result))
         return worst(codes)
 
+    def _meter(self, names: Sequence[str], total_size: int | None) -> closing[Meter]:
+        return Context(self).meter(names[0] if len(names) == 1 else f"{len(names)} files", total_size)
+
     def _tell_cipher(self, cluster: "Cluster", cipher: str) -> None:
         if warning := texts.insecure(cipher, cluster.conf.allow_insecure):
-            self._note(f"warning: {warning}")
+            self.note(f"warning: {warning}")
 
     def _upload(self, name: str, folder: str) -> _Job:
         local = name if self._folder is None else os.path.join(self._folder, name)
@@ -490,12 +430,12 @@ class Console:
 
     def _sent(self, job: _Job, outcome: Outcome) -> int:
         detail = texts.detail(outcome)
-        self._say(f"{texts.FILE_SENT}  {detail}" if self._interactive else f"{printable(job.path)}  {detail}")
+        self.say(f"{texts.FILE_SENT}  {detail}" if self.interactive else f"{printable(job.path)}  {detail}")
         if outcome.kind is OutcomeKind.OK:
             return OK
-        if not self._interactive and self._cluster is not None:
+        if not self.interactive and self._cluster is not None:
             line = texts.degraded_line(outcome, self._cluster.node_names, self._cluster.traffic())
-            self._say(line, failure=True)
+            self.say(line, failure=True)
         return DEGRADED
 
     def _put_failed(self, job: _Job, error: DfsError, *, alone: bool) -> int:
@@ -508,26 +448,18 @@ class Console:
             text = error.what
         else:
             text = f"{name} put failed\n{error.line}"
-        return self._fail(error, text)
+        return self.fail(error, text)
 
     def _remote_names(self, folder: str) -> list[str]:
         """Return the names in a remote folder; a Tab says nothing about faults, the command will."""
         try:
-            listed = self._opened().ls(folder)
+            listed = self.opened().ls(self.place(folder))
         except DfsError:
             return []
         return [name_of(each.entry.path) + "/" * (each.entry.kind is EntryKind.FOLDER) for each in listed]
 
 
 # --- Small parts --------------------------------------------------------------------------------------------
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _in_order(jobs: Sequence[_Job], results: "Sequence[T | DfsError]") -> "list[tuple[_Job, T | DfsError]]":
@@ -549,7 +481,9 @@ def _refuse_twins(jobs: Sequence[_Job]) -> None:
 # --- Entrances ----------------------------------------------------------------------------------------------
 
 
-def run_client(context: Context, words: Sequence[str], command: str | None) -> int:
+def run_client(
+    context: Context, words: Sequence[str], command: str | None, one_shot: OneShot = NO_COMMANDS
+) -> int:
     """Run `dfs client [FOLDER] [CONF]`, or one command of it, and return its status.
 
     Raises:
@@ -561,7 +495,7 @@ def run_client(context: Context, words: Sequence[str], command: str | None) -> i
             f"not understood: {printable(' '.join(words))}", next_step="Use --command TEXT for a command."
         )
     flags = context.flags if form.conf is None else {**context.flags, "conf": form.conf}
-    console = Console(flags, folder=form.folder)
+    console = Console(flags, folder=form.folder, one_shot=one_shot)
     return console.run() if command is None else console.command(command)
 
 

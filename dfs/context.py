@@ -11,10 +11,11 @@ from dfs.core.paths import printable
 from dfs.output import DEGRADED, OK, Output, worst
 from dfs.plugins import BUILTIN
 from dfs.progress import Meter
+from dfs.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from dfs.beginning import Beginning
-    from dfs.cluster import Cluster
+    from dfs.cluster import Cluster, NodeTraffic
     from dfs.confs import Confs
     from dfs.core.classic import UserRecord
     from dfs.core.credentials import LoginSecret
@@ -36,19 +37,28 @@ CONF_FLAGS: Final = {
     "limit_up": "limit_up",
     "limit_down": "limit_down",
 }
+OPENING: Final = (*CONF_FLAGS, "conf", "cluster", "plugin", "allow_insecure")  # they decide what is opened
 DEFAULT_CLUSTER: Final = "dfs"  # the prefix that means the cluster of the conf, whatever its name
 
 
 class Context:
-    """One run of `dfs`; what plugins see of it is interface.CommandContext. Used by one thread."""
+    """One run of `dfs`; what plugins see of it is interface.CommandContext. Used by one thread.
 
-    def __init__(self) -> None:
-        self.flags: Final[dict[str, object]] = {}
+    ``session``: it is run within this one, and shares its cluster unless it has flags that mean another.
+    """
+
+    def __init__(self, session: Surroundings | None = None) -> None:
+        self.session: Final = session
+        self.flags: Final[dict[str, object]] = dict(session.flags) if session is not None else {}
         self.output: Final = Output()
+        self.output.json = bool(self.flags.get("json"))
+        self.output.json_lines = bool(self.flags.get("json_lines"))
+        self.output.quiet = bool(self.flags.get("quiet"))
         self._codes: list[int] = []
         self._conf: ClientConf | None = None
         self._registry: Registry | None = None
         self._cluster: Cluster | None = None
+        self._before: Mapping[str, NodeTraffic] | None = None  # by address, of a shared cluster
 
     # What becomes of the command
 
@@ -158,6 +168,8 @@ class Context:
 
     def conf(self) -> "ClientConf":
         """Return the client conf with environment and flags. Raises: ConfigError."""
+        if self._conf is None and self._shared():
+            self._conf = self._shared_cluster().conf
         if self._conf is None:
             self._conf = self._load_conf()
             for warning in (*self._conf.warnings, *self._open_password(self._conf)):
@@ -260,6 +272,8 @@ class Context:
 
     def cluster(self) -> "Cluster":
         """Log in, once. Raises: DfsError."""
+        if self._shared():
+            return self._shared_cluster()
         if self._cluster is None:
             conf = self.conf()
             secret = _deriving(conf)  # takes as long as the imports that follow
@@ -280,6 +294,19 @@ class Context:
                 self.output.warn(note)
             self._introduce(self._cluster)
         return self._cluster
+
+    def _shared(self) -> bool:
+        """Whether the command works on the cluster of its session."""
+        return self.session is not None and all(
+            self.flags.get(name) == self.session.flags.get(name) for name in OPENING
+        )
+
+    def _shared_cluster(self) -> "Cluster":
+        assert self.session is not None
+        cluster = self.session.opened()
+        if self._before is None:
+            self._before = {state.address: state for state in cluster.traffic()}
+        return cluster
 
     def clusters(self) -> "Iterator[tuple[str, Cluster]]":
         """The open cluster; of a healer's login all vaults, one after the other."""
@@ -342,7 +369,9 @@ class Context:
         from dfs.core.paths import canonical
 
         cluster, colon, rest = path.partition(":")
-        return canonical(rest if colon and cluster in {DEFAULT_CLUSTER, self.conf().cluster} else path)
+        if colon and cluster in {DEFAULT_CLUSTER, self.conf().cluster}:
+            return canonical(rest)
+        return canonical(path) if self.session is None else self.session.place(path)
 
     def matched(self, paths: Sequence[str]) -> Sequence[str]:
         """Return the canonical paths of arguments, patterns replaced by what is like them."""
@@ -555,6 +584,8 @@ class Context:
 
     def close(self) -> None:
         """Show what was asked for with --stats, name nodes that lied, and let go of the cluster."""
+        if self.session is not None and self._before is not None and self.flags.get("stats"):
+            self._show_traffic(self.session.opened())
         if self._cluster is None:
             return
         from dfs.texts import distrust
@@ -567,19 +598,9 @@ class Context:
         self._cluster = None
 
     def _show_traffic(self, cluster: "Cluster") -> None:
-        """Print bytes, round trips and their seconds, in all and by node; plain numbers, for programs too."""
-        nodes = cluster.traffic()
-        sent, received = sum(node.sent_size for node in nodes), sum(node.received_size for node in nodes)
-        requests, busy = sum(node.request_count for node in nodes), sum(node.busy_s for node in nodes)
-        rows = [
-            ("all nodes", sent, received, requests, busy),
-            *((n.name, n.sent_size, n.received_size, n.request_count, n.busy_s) for n in nodes),
-        ]
-        for name, sent_size, received_size, request_count, busy_s in rows:
-            sys.stderr.write(
-                f"stats: {name}: sent_bytes {sent_size}, received_bytes {received_size},"
-                f" round_trips {request_count}, seconds {busy_s:.3f}\n"
-            )
+        from dfs.traffic import since, traffic_lines
+
+        sys.stderr.writelines(f"{line}\n" for line in traffic_lines(since(self._before, cluster.traffic())))
 
 
 def _deriving(conf: "ClientConf") -> "LoginSecret":

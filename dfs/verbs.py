@@ -1,12 +1,12 @@
 """The language of the prompt and of `dfc`: which words are which command; pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from dfs import texts
 from dfs.core.classic import split_words
 from dfs.core.errors import ConfigError
-from dfs.core.paths import canonical, printable
+from dfs.core.paths import canonical, join, printable
 from dfs.core.records import frozen
 
 
@@ -26,11 +26,18 @@ VERBS: Final = {
     "PUT": Verb("PUT [--allow-degraded] file [folder]", 1, 2, frozenset({"--allow-degraded"})),
     "MKDIR": Verb("MKDIR folder", 1, 1),
     "RM": Verb("RM [-r] name", 1, 1, frozenset({"-r"})),
+    "CD": Verb("CD [folder]", 0, 1),
+    "PWD": Verb("PWD"),
+    "LCD": Verb("LCD [local folder]", 0, 1),
     "HELP": Verb("HELP"),
     "QUIT": Verb("QUIT or EXIT"),
     "EXIT": Verb("QUIT or EXIT"),
 }
+PROMPT_ONLY: Final = frozenset({"CD", "PWD", "LCD", "HELP", "QUIT", "EXIT"})
+MODERN: Final = {"LIST": "ls", "GET": "get", "PUT": "put", "MKDIR": "mkdir", "RM": "rm"}  # what can more
 ALIASES: Final = {"LS": "LIST"}
+PATTERNS: Final = frozenset({"LIST", "GET", "PUT", "RM"})
+WILD: Final = ("*", "?")  # not "[": names may well hold it
 ENDING: Final = frozenset({"QUIT", "EXIT"})
 MANY: Final = frozenset({"GET", "PUT", "RM"})  # one-shot, they take any number of names
 
@@ -56,6 +63,30 @@ def verb_of(word: str) -> str:
     return upper if upper in VERBS else ""
 
 
+def is_modern(words: Sequence[str], options: Collection[str]) -> bool:
+    """Return whether a line asks a verb for what only the command of `dfs` can: a pattern, or more options.
+
+    ``options``: all of that command.
+    """
+    verb = verb_of(words[0])
+    names, asked = _sorted_words(words[1:])
+    more = {word for word in asked if word not in VERBS[verb].options}
+    patterns = verb in PATTERNS and any(sign in name for name in names for sign in WILD)
+    return patterns or any(_is_option(word.partition("=")[0], options) for word in more)
+
+
+def _sorted_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return which words are names and which look like options."""
+    ended = words.index("--") if "--" in words else len(words)
+    asked = [word for word in words[:ended] if word.startswith("-") and len(word) > 1]
+    return [word for word in words[:ended] if word not in asked] + list(words[ended + 1 :]), asked
+
+
+def _is_option(word: str, options: Collection[str]) -> bool:
+    """Return whether a word is an option, or several short ones together."""
+    return word in options or (word[1] != "-" and all(f"-{letter}" in options for letter in word[1:]))
+
+
 def usages(verb: str = "") -> list[str]:
     """Return how one verb, or every verb, is written."""
     verbs = [VERBS[verb]] if verb else dict.fromkeys(VERBS.values())
@@ -67,10 +98,11 @@ def wrong(verb: str = "") -> str:
     return "\n".join([texts.WRONG_ARGUMENTS, *usages(verb), "  Quote names with blanks."])
 
 
-def parse_command(words: Sequence[str], *, interactive: bool) -> Command:
+def parse_command(words: Sequence[str], *, interactive: bool, base: str = "") -> Command:
     """Return the command of some words. At the prompt the second name is always a folder.
 
-    One-shot, a last name of several that ends in "/" is the folder for all.
+    One-shot, a last name of several that ends in "/" is the folder for all. ``base``: where folders begin
+    that do not begin with "/".
 
     Raises:
         UsageError: with the lines to print. ConfigError: the folder cannot be one.
@@ -95,7 +127,8 @@ def parse_command(words: Sequence[str], *, interactive: bool) -> Command:
     takes_folder = verb in {"GET", "PUT"} and len(names) > 1
     named = interactive or names[-1:] == ["."] or "".join(names[-1:]).endswith("/")
     folder = names.pop() if (takes_folder and named) or (verb == "LIST" and names) else ""
-    return Command(verb, tuple(names), canonical(folder), frozenset(options))
+    where = folder if folder.startswith("/") or verb in PROMPT_ONLY else join(base, folder)
+    return Command(verb, tuple(names), canonical(where), frozenset(options))
 
 
 # --- dfc ----------------------------------------------------------------------------------------------------
@@ -152,9 +185,14 @@ def _classic_command(words: Sequence[str]) -> tuple[str, ...]:
     """Return the words of a command that begins here, given as words or as one string; () if none does."""
     if not words:
         return ()
-    if verb_of(words[0]):
+    if _is_classic(words[0]):
         return tuple(words)
     if len(words) == 1 and " " in words[0]:
         split = split_words(words[0])
-        return tuple(split) if split and verb_of(split[0]) else ()
+        return tuple(split) if split and _is_classic(split[0]) else ()
     return ()
+
+
+def _is_classic(word: str) -> bool:
+    """Return whether a word begins a command of `dfc`."""
+    return bool(verb := verb_of(word)) and verb not in PROMPT_ONLY - {"HELP", "QUIT", "EXIT"}

@@ -274,7 +274,8 @@ def test_empty_lines_say_nothing(say: Say) -> None:
 
 
 def test_help_names_every_verb(say: Say) -> None:
-    assert [line.split()[0] for line in say("help")] == ["LIST", "GET", "PUT", "MKDIR", "RM", "HELP", "QUIT"]
+    verbs = ["LIST", "GET", "PUT", "MKDIR", "RM", "CD", "PWD", "LCD", "HELP", "QUIT"]
+    assert [line.split()[0] for line in say("help")] == verbs
 
 
 # --- Nodes that are down ------------------------------------------------------------------------------------

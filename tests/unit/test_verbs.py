@@ -3,7 +3,15 @@
 import pytest
 
 from dfs.core.errors import ConfigError
-from dfs.verbs import ClassicForm, Command, UsageError, classic_form, parse_command, verb_of
+from dfs.verbs import (
+    ClassicForm,
+    Command,
+    UsageError,
+    classic_form,
+    is_modern,
+    parse_command,
+    verb_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,3 +96,37 @@ def test_words_without_a_form(words: list[str]) -> None:
 
 def test_a_conf_named_before_leaves_one_word_for_the_folder() -> None:
     assert classic_form(["dfc"], conf="x") == ClassicForm("x", "dfc")
+
+
+@pytest.mark.parametrize(
+    ("line", "modern"),
+    [
+        ("PUT f sub", False),
+        ("PUT --allow-degraded f", False),
+        ("PUT -r f", True),
+        ("put --to=x f", True),
+        ("GET -l", False),  # no option of `dfs get` either, so a name
+        ("GET -- -r", False),
+        ("GET *.txt", True),
+        ("GET x[1].txt", False),
+        ("LIST -", False),
+        ("PUT -rn f", True),
+        ("PUT -rx f", False),
+        ("MKDIR a*", False),
+    ],
+)
+def test_what_only_the_command_of_dfs_can(line: str, modern: bool) -> None:
+    options = {"-r", "-n", "--to", "--allow-degraded"}
+    assert is_modern(line.split(), options) is modern
+
+
+def test_folders_begin_where_one_is() -> None:
+    assert parse_command(["LIST"], interactive=True, base="a/b").folder == "a/b"
+    assert parse_command(["LIST", "c"], interactive=True, base="a/b").folder == "a/b/c"
+    assert parse_command(["LIST", "/c"], interactive=True, base="a/b").folder == "c"
+    assert parse_command(["PUT", "f", "c"], interactive=True, base="a").folder == "a/c"
+
+
+@pytest.mark.parametrize("verb", ["cd", "pwd", "lcd"])
+def test_dfc_has_no_folder_to_be_in(verb: str) -> None:
+    assert classic_form([verb]) == ClassicForm(verb)
