@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,12 +14,24 @@ UP = "\x1b[A"
 READY = "\x1b[?2004h"  # what the prompt sends when it waits for keys: it draws its own text in pieces
 
 
+def interruptible() -> None:
+    """Undo what a shell does to all that it runs in the background, and what a node does to its process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def started(cluster: Any, **variables: str) -> "pexpect.spawn[str]":
     cluster.file("f.txt", os.urandom(5000))
     command, *arguments = cluster.command("client")
     environment = {**cluster.environment, "TERM": "xterm", **variables}
     spawned = pexpect.spawn(
-        command, arguments, env=environment, cwd=str(cluster.folder / "local"), encoding="utf-8", timeout=20
+        command,
+        arguments,
+        env=environment,
+        cwd=str(cluster.folder / "local"),
+        encoding="utf-8",
+        timeout=20,
+        preexec_fn=interruptible,
     )
     spawned.delaybeforesend = None
     return spawned
