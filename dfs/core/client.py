@@ -8,6 +8,7 @@ from attrs import evolve, field
 
 from dfs.core import limits, messages, rekeying, vaults
 from dfs.core.effects import Answers, Operation, Send, ask
+from dfs.core.env import allocate_buffer
 from dfs.core.errors import (
     AuthError,
     BusyError,
@@ -142,7 +143,7 @@ class Client:
 
     def slots(self) -> list[Slot]:
         """Return fresh chunk buffers, one a worker."""
-        return [Slot() for _ in range(self.worker_count)]
+        return [Slot(allocate_buffer) for _ in range(self.worker_count)]
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end.

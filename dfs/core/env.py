@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from dfs.core.errors import BusyError
@@ -23,6 +24,7 @@ FOLDER_MODE: Final = 0o700
 BUFFER_COUNT_MAX: Final = 1024  # buffers of one pwritev; what Linux and POSIX guarantee in practice
 PR_SET_DUMPABLE: Final = 4  # of prctl(2)
 PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+HUGE_PAGE_SIZE: Final = 2 << 20
 SYNC_FILE_RANGE_WRITE: Final = 2  # of sync_file_range(2)
 BUSY_TIMEOUT_S: Final = 5.0
 
@@ -74,6 +76,21 @@ def allow_descriptors(count: int) -> int:
     except (OSError, ValueError):  # macOS has a bound of its own beside "unlimited"
         return soft
     return wanted
+
+
+def allocate_buffer(size: int) -> memoryview:
+    """Return ``size`` writable zero bytes, large ones on huge pages where the system has them.
+
+    A bytearray touches all its pages when it is made, 4 KiB at a time and with the interpreter locked.
+    """
+    import mmap
+
+    if size < HUGE_PAGE_SIZE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return memoryview(bytearray(size))
+    area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel that was built without them
+        area.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(area)
 
 
 @functools.cache

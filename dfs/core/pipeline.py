@@ -74,18 +74,26 @@ class Stages:
         return self.recipe.code.partition(":")[2]
 
 
+def _allocate(size: int) -> memoryview:
+    return memoryview(bytearray(size))
+
+
 @define
 class Slot:
-    """The buffers of one chunk on its way; each grows to the largest size asked for and is used again."""
+    """The buffers of one chunk on its way; each grows to the largest size asked for and is used again.
 
-    _buffers: dict[str, bytearray] = field(factory=dict, repr=False)
+    ``allocate``: returns so many writable bytes.
+    """
+
+    allocate: Callable[[int], memoryview] = _allocate
+    _buffers: dict[str, memoryview] = field(factory=dict, repr=False)
 
     def view(self, name: str, size: int) -> memoryview:
         """Return ``size`` bytes of the buffer of that name; what it held is still there."""
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < size:
-            buffer = self._buffers[name] = bytearray(size)
-        return memoryview(buffer)[:size]
+            buffer = self._buffers[name] = self.allocate(size)
+        return buffer[:size]
 
 
 @frozen

@@ -1,6 +1,7 @@
 """The real clocks, entropy and file system."""
 
 import errno
+import mmap
 import os
 import stat
 import subprocess
@@ -151,6 +152,20 @@ def test_writing_out_early_changes_nothing_that_can_be_read(
     env.start_write_out(file.fileno(), 50_000, 50_000)
     assert content(file) == b"x" * 100_000
     file.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, env.HUGE_PAGE_SIZE - 1, env.HUGE_PAGE_SIZE, 4_194_320])
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_buffer_is_zero_and_can_be_written(
+    size: int, missing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing and hasattr(mmap, "MADV_HUGEPAGE"):
+        monkeypatch.delattr(mmap, "MADV_HUGEPAGE")
+    first, second = env.allocate_buffer(size), env.allocate_buffer(size)
+    assert (len(first), first.itemsize, first.contiguous, first.readonly) == (size, 1, True, False)
+    assert first == bytes(size)
+    first[:] = b"x" * size
+    assert second == bytes(size), "each has its own"
 
 
 def test_allocated_space_reads_as_zeros(file: File) -> None:
