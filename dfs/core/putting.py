@@ -49,6 +49,7 @@ from dfs.core.uploading import Placed, store_stripes
 
 T = TypeVar("T")
 SMALL_BATCH_SIZE: Final = 4 * limits.MIB
+STORE_CHUNK_COUNT: Final = 2  # chunks that share their requests and commits; each costs nodes a millisecond
 SMALL_BATCH_COUNT: Final = limits.BATCH_COUNT_MAX // 2
 
 
@@ -425,8 +426,7 @@ def _store_large(vault: Vault, item: PutItem, making: Making) -> Operation[_Body
     facts = yield from work(lambda: _facts(vault, group, item, stages))
     state = _Progress(frozenset(group.nodes))
     if item.content.size is not None and making.chunker.fixed:
-        jobs = _fixed_jobs(vault, group, item, making, facts, state)
-        yield from parallel(jobs, making.slots)
+        yield from _store_fixed(vault, group, item, making, facts, state)
         size = item.content.size
     else:
         size = yield from _store_stream(vault, group, item, making, facts, state)
@@ -443,43 +443,60 @@ def _store_large(vault: Vault, item: PutItem, making: Making) -> Operation[_Body
     return _Body(entry, claims, state.holders, state.sent_size, state.errors)
 
 
-def _fixed_jobs(
+def _store_fixed(
     vault: Vault, group: Group, item: PutItem, making: Making, facts: bytes, state: _Progress
-) -> Iterator[Callable[[Slot], Operation[None]]]:
+) -> Operation[None]:
+    """Store content of known size, a few chunks a job: made side by side and sent together."""
+    slots = making.slots
+    count = min(STORE_CHUNK_COUNT, max(1, len(slots) // 2))  # while one job sends, another one makes
+    teams = [slots[first : first + count] for first in range(0, len(slots) - count + 1, count)]
     size = item.content.size or 0
     step = making.chunker.chunk_size_max
+    indexes = range(-(-size // step))
 
-    def job(slot: Slot, index: int) -> Operation[None]:
-        offset = index * step
-        plain = slot.view("plain", min(step, size - offset))
+    def make(slot: Slot, index: int) -> Stripe:
+        plain = slot.view("plain", min(step, size - index * step))
+        if item.content.read_into(plain, index * step) != len(plain):
+            raise ConflictError(
+                f"{printable(item.path)} became shorter while it was read", next_step="Put it again."
+            )
+        return pipeline.make_stripe(making.stages, vault.keys, slot, Plain(plain))
 
-        def make() -> Stripe:
-            if item.content.read_into(plain, offset) != len(plain):
-                raise ConflictError(
-                    f"{printable(item.path)} became shorter while it was read", next_step="Put it again."
-                )
-            return pipeline.make_stripe(making.stages, vault.keys, slot, Plain(plain))
+    def job(slots: Sequence[Slot], part: range) -> Operation[None]:
+        made = [work(partial(make, slot, index)) for slot, index in zip(slots, part, strict=False)]
+        stripes = yield from together(made)
+        yield from _store_chunks(vault, group, making, facts, state, dict(zip(part, stripes, strict=True)))
 
-        stripe = yield from work(make)
-        yield from _store_chunk(vault, group, making, facts, state, index, stripe)
-
-    return (partial(job, index=index) for index in range(-(-size // step)))
+    yield from parallel(
+        (partial(job, part=indexes[first : first + count]) for first in indexes[::count]), teams
+    )
 
 
-def _store_chunk(  # noqa: PLR0917 - see _fixed_jobs
-    vault: Vault, group: Group, making: Making, facts: bytes, state: _Progress, index: int, stripe: Stripe
+def _store_chunks(
+    vault: Vault,
+    group: Group,
+    making: Making,
+    facts: bytes,
+    state: _Progress,
+    stripes: Mapping[int, Stripe],
 ) -> Operation[None]:
-    placed, claim = _place(vault, group, making.stages, facts, stripe)
-    stored = yield from store_stripes(group, [placed], expect_new=state.expect_new)
+    placed = {
+        stripe.stripe: _place(vault, group, making.stages, facts, stripe) for stripe in stripes.values()
+    }
+    claims = [claim for _, claim in placed.values()]
+    stored = yield from store_stripes(
+        group, [stripe for stripe, _ in placed.values()], expect_new=state.expect_new
+    )
     state.expect_new = not stored.found
     state.holders &= stored.holders
-    state.chunks[index] = stripe.chunk
-    state.claims[stripe.chunk.chunk_id] = claim
     state.sent_size += stored.sent_size
     state.errors.update(stored.errors)
-    body = _Body(Entry("", EntryKind.FILE, Version(b"")), (claim,), state.holders, errors=state.errors)
-    _require_holders(vault, group, body, _threshold(group, [claim]), making)
-    making.progress(stripe.chunk.plain_size)
+    for index, stripe in stripes.items():
+        state.chunks[index] = stripe.chunk
+        _, state.claims[stripe.chunk.chunk_id] = placed[stripe.stripe]
+    body = _Body(Entry("", EntryKind.FILE, Version(b"")), claims, state.holders, errors=state.errors)
+    _require_holders(vault, group, body, _threshold(group, claims), making)
+    making.progress(sum(stripe.chunk.plain_size for stripe in stripes.values()))
 
 
 def _store_stream(
@@ -501,7 +518,7 @@ def _store_stream(
 
         plain = Plain(window[:size])
         stripe = yield from work(partial(pipeline.make_stripe, making.stages, vault.keys, slot, plain))
-        yield from _store_chunk(vault, group, making, facts, state, index, stripe)
+        yield from _store_chunks(vault, group, making, facts, state, {index: stripe})
         window[: filled - size] = bytes(window[size:filled])
         filled -= size
         offset += size
@@ -518,6 +535,6 @@ def _store_list(
     for offset in range(0, len(encoded), step):
         plain = Plain(memoryview(encoded)[offset : offset + step])
         stripe = yield from work(partial(pipeline.make_stripe, making.stages, vault.keys, Slot(), plain))
-        yield from _store_chunk(vault, group, making, facts, state, -1, stripe)
+        yield from _store_chunks(vault, group, making, facts, state, {-1: stripe})
         chunks.append(state.chunks.pop(-1))
     return chunks

@@ -20,6 +20,7 @@ from dfs.core.folders import remove_entries
 from dfs.core.interface import Chunker
 from dfs.core.local import BytesContent, StreamContent
 from dfs.core.node import Answer
+from dfs.core.pipeline import Slot
 from dfs.core.putting import Content, Put, PutItem, put_files
 from dfs.core.types import Entry, EntryKind, Geometry, Outcome, OutcomeKind, Version
 from dfs.plugins.fixed import Fixed
@@ -104,6 +105,25 @@ def test_a_new_file_asks_one_node_a_chunk_what_it_has(tiny: World) -> None:
     asked = sum(isinstance(each, messages.Has) for server in tiny.servers for each in server.requests)
     assert asked <= 40 + 3 * len(making.slots)
     assert outcome.sent_size == 40 * 4 * making.stages.code.share_size(CHUNK + 16)
+
+
+@pytest.mark.parametrize(("slot_count", "store_count"), [(1, 9), (3, 9), (4, 5), (5, 5)])
+def test_chunks_share_their_requests_while_others_are_made(
+    tiny: World, slot_count: int, store_count: int
+) -> None:
+    making = chunked(tiny, slots=[Slot() for _ in range(slot_count)])
+    body = tiny.random.randbytes(9 * CHUNK - 1)
+    tiny.run(put(tiny, body, making=making))
+    assert requests(tiny, messages.Store) == store_count
+    assert tiny.run(get(tiny))[1] == body
+
+
+def test_equal_chunks_that_are_made_together_are_sent_once(tiny: World) -> None:
+    making = chunked(tiny, slots=[Slot() for _ in range(4)])
+    body = tiny.random.randbytes(CHUNK) * 2
+    outcome = tiny.run(put(tiny, body, making=making))
+    assert outcome.sent_size == 4 * making.stages.code.share_size(CHUNK + 16)
+    assert tiny.run(get(tiny))[1] == body
 
 
 def test_of_a_file_that_is_there_in_part_little_is_sent_twice(tiny: World) -> None:
