@@ -288,7 +288,7 @@ class Context(UsersOfNodes):
                     error.what, next_step="What dfs login kept is out of date: dfs login."
                 ) from None
             if self._cluster.made:
-                self.output.note(vault_made(len(self._cluster.node_names)))
+                self.output.note(vault_made(len(self._cluster.node_names), conf.key_file))
             for note in self._cluster.notes:
                 self.output.warn(note)
             self._introduce(self._cluster)

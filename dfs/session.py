@@ -131,7 +131,7 @@ class Session:
                 self.tell_all_down(silent)
             raise
         if self._cluster.made:
-            self.note(texts.vault_made(len(self._cluster.node_names)))
+            self.note(texts.vault_made(len(self._cluster.node_names), conf.key_file))
         for note in self._cluster.notes:
             self.note(f"warning: {note}")
         return self._cluster

@@ -170,11 +170,12 @@ def degraded_line(outcome: Outcome, labels: Mapping[NodeId, str], states: Iterab
     )
 
 
-def vault_made(node_count: int) -> str:
-    """Return the line for the first login of all."""
+def vault_made(node_count: int, key_file: str | None) -> str:
+    """Return the line for the first login of all; ``key_file``: what opens it, None = a password."""
+    opener = "the password" if key_file is None else f"the key file {printable(key_file)}"
     return (
         f"Vault made on {node_count} of {node_count} nodes."
-        " Without the password nobody can read what is stored. Recovery sheet: dfs key export"
+        f" Without {opener} nobody can read what is stored. Recovery sheet: dfs key export"
     )
 
 

@@ -167,8 +167,22 @@ class Accounts:
         with self._condition:
             self._records = {record.name: record for record in users.entries}
             self._keys = {record: key for record, key in self._keys.items() if record in users.entries}
-            self._warnings = users.warnings
+            self._warnings = self._warned(users.warnings)
             self._condition.notify_all()
+
+    def _warned(self, warnings: Sequence[str]) -> tuple[str, ...]:
+        """Return what to warn of; the last one is of passwords, if there are any: who else can read them?"""
+        is_clear = any(record.password is not None for record in self._records.values())
+        if self._path is None or not is_clear or os.name != "posix":
+            return tuple(warnings)
+        try:
+            mode = os.stat(self._path).st_mode
+        except OSError:
+            return tuple(warnings)  # it was replaced just now, and is looked at again
+        if not mode & 0o077:
+            return tuple(warnings)
+        *others, clear = warnings
+        return (*others, f"{clear}; others can read the file: chmod 600 {self._path}")
 
     def _next(self) -> UserRecord | None:
         """Return a line whose key is still to be derived."""

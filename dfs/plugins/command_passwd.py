@@ -25,7 +25,8 @@ def passwd(context: CommandContext, *, new_password_file: str | None, new_key_fi
     """
     changed = context.passwords().change(password_file=new_password_file, key_file=new_key_file)
     values = {"acknowledged": list(changed.acknowledged), "owed": list(changed.owed)}
-    context.emit("", values, "The password is changed; the old one opens nothing any more.")
+    what = "password is changed" if new_key_file is None else f"key file {new_key_file} is the login now"
+    context.emit("", values, f"The {what}; the old one opens nothing any more.")
     for note in changed.notes:
         context.note(note)
     context.note(

@@ -128,6 +128,19 @@ def test_clear_text_lines_get_the_key_a_client_derives(path: Path) -> None:
         assert "clear text" in accounts.warnings[0]
 
 
+def test_who_else_can_read_passwords_is_warned_about(path: Path) -> None:
+    path.write_text("ines pond\n")
+    path.chmod(0o644)
+    (warning,) = Accounts(str(path), "orchard", KDF).warnings
+    assert warning.endswith(f"; others can read the file: chmod 600 {path}")
+    path.chmod(0o600)
+    (warning,) = Accounts(str(path), "orchard", KDF).warnings
+    assert "chmod" not in warning
+    path.write_text(line("ines"))
+    path.chmod(0o644)  # public keys are public
+    assert Accounts(str(path), "orchard", KDF).warnings == ()
+
+
 def test_every_login_waits_for_all_derivations(
     path: Path, monkeypatch: pytest.MonkeyPatch, started: Callable[[], Started]
 ) -> None:

@@ -29,7 +29,7 @@ def test_it_names_who_knows_and_who_owes(home: Any) -> None:
 def test_people_are_told_what_is_left_to_do(home: Any) -> None:
     home.dfs("ls")
     (line,) = home.dfs("passwd", "--new-key-file", new_key(home))
-    assert line == "The password is changed; the old one opens nothing any more."
+    assert line == "The key file new.key is the login now; the old one opens nothing any more."
     assert "users file (dfs key show)" in home.err
     home.dfs("ls", status=12)
 

@@ -80,6 +80,11 @@ class Farm:
             lines += ["[[node]]", f'name = "DFS{place}"', f'address = "{address}"']
         (self.home / "dfc.conf").write_text("\n".join(lines))
 
+    @property
+    def key_file(self) -> str:
+        """What the conf opens the vault with."""
+        return str(self.folder / f"key-{SECRET[0]}")
+
     def down(self, place: int, reason: str = "refused") -> str:
         return f"Server {place} is down. (DFS{place} {self.addresses[place]}: {reason})"
 
@@ -404,7 +409,7 @@ def test_nodes_that_sent_damaged_shares_are_named(
 def test_the_vault_is_announced_once_on_stderr(
     farm: Farm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for expected in (f"{texts.vault_made(4)}\n", ""):
+    for expected in (f"{texts.vault_made(4, farm.key_file)}\n", ""):
         monkeypatch.setattr(sys, "stdin", io.StringIO(""))
         assert Console({}).run() == 0
         captured = capsys.readouterr()
@@ -497,10 +502,12 @@ def test_the_client_takes_a_command_only_by_its_option(farm: Farm) -> None:
 # --- dfc ----------------------------------------------------------------------------------------------------
 
 
-def test_one_shot_stdout_carries_names_and_nothing_else(dfc: Callable[..., tuple[int, str, str]]) -> None:
+def test_one_shot_stdout_carries_names_and_nothing_else(
+    farm: Farm, dfc: Callable[..., tuple[int, str, str]]
+) -> None:
     code, out, err = dfc("put", "f.txt")
     assert (code, out) == (0, "")
-    assert err == f"{texts.vault_made(4)}\nf.txt  3.2 KiB, {UP}\n"
+    assert err == f"{texts.vault_made(4, farm.key_file)}\nf.txt  3.2 KiB, {UP}\n"
     assert dfc("mkdir", "sub") == (0, "", "sub/ created.\n")
     assert dfc("LIST") == (0, "f.txt\nsub/\n", "")
     assert dfc("list", "sub/") == (0, "", "")

@@ -69,6 +69,7 @@ def test_one_ready_line_then_silence_and_a_clean_end(
     tmp_path: Path, started: list[Started], how: signal.Signals
 ) -> None:
     (tmp_path / "dfs.conf").write_text("odile pw\n")
+    (tmp_path / "dfs.conf").chmod(0o644)
     node = Started(tmp_path, "serve", "--dir", "N1", "--port", "0", "--listen", "127.0.0.1")
     started.append(node)
     before, _, after = node.line.rstrip("\n").partition(", directory ")
@@ -83,6 +84,7 @@ def test_one_ready_line_then_silence_and_a_clean_end(
     assert node.process.stdout is not None
     assert len(told.splitlines()) == 1
     assert "1 password in clear text; to convert: dfs user convert --users dfs.conf" in told
+    assert "; others can read the file: chmod 600 dfs.conf" in told
     assert (tmp_path / "N1").stat().st_mode & 0o777 == 0o700
 
 

@@ -184,6 +184,8 @@ def test_the_long_table_of_folders_and_of_nothing() -> None:
 
 
 def test_a_new_vault_says_what_must_be_kept() -> None:
-    line = texts.vault_made(4)
-    assert line.startswith("Vault made on 4 of 4 nodes.")
-    assert "password" in line
+    line = texts.vault_made(4, None)
+    assert line.startswith("Vault made on 4 of 4 nodes. Without the password nobody can read")
+    line = texts.vault_made(4, "~/odile.key")
+    assert line.startswith("Vault made on 4 of 4 nodes. Without the key file ~/odile.key nobody can read")
+    assert "password" not in line
