@@ -37,6 +37,7 @@ from dfs.plugins import BUILTIN
 from dfs.watching import Watch, WatchedContent, WatchedSink
 
 if TYPE_CHECKING:  # what only put and get need is imported there: a listing is quicker without
+    from dfs.core.effects import Operation
     from dfs.core.getting import Got, Sink
     from dfs.core.putting import Content, Making, Put
     from dfs.core.repairing import Scope
@@ -255,14 +256,10 @@ class Cluster(Names):
     def __init__(
         self, client: Client, opened: Opened, conf: ClientConf, memories: Memories, options: ClientOptions
     ) -> None:
-        self._client = client
-        self._memories: Final = memories
-        self._options: Final = options
-        self._vault = memories.recall(opened.vault)
+        super().__init__(client, opened, memories, options)
         self.conf: Final = conf
         self.made: Final = opened.made
         self.notes: Final = opened.notes
-        self.node_names = dict(opened.vault.names)
         self._making: Making | None = None
 
     def __enter__(self) -> Self:
@@ -272,11 +269,6 @@ class Cluster(Names):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def close(self) -> None:
-        """End all connections."""
-        self._memories.keep(self._client.marks(), self._vault)
-        self._client.close()
 
     # Files
 
@@ -310,7 +302,8 @@ class Cluster(Names):
                 for upload, version in zip(batch, fresh, strict=True)
             ]
             try:
-                outcomes.extend(self._client.run(putting.put_files(self._vault, items, making)))
+                put_all = partial(putting.put_files, items=items, making=making)
+                outcomes.extend(self._run(lambda: put_all(self._vault)))  # noqa: B023 - called at once
             except DfsError as error:
                 return [*outcomes, *[error] * (len(uploads) - len(outcomes))]
             finally:
@@ -363,9 +356,9 @@ class Cluster(Names):
                 for download in downloads[first : first + BATCH_COUNT]
             ]
             try:
-                results.extend(
-                    self._client.run(getting.get_files(self._vault, items, self._client.slots(), progress))
-                )
+                get_all = partial(getting.get_files, items=items, progress=progress)
+                slots = self._client.slots()
+                results.extend(self._run(lambda: get_all(self._vault, slots=slots)))  # noqa: B023
             except DfsError as error:
                 return [*results, *[error] * (len(downloads) - len(results))]
         return results
@@ -391,7 +384,7 @@ class Cluster(Names):
         else:
             item = getting.GetItem(canonical(path), lambda _entry: StreamSink(target), span)
             slots = slots[:1]  # one slot: the chunks come in order
-        (got,) = self._client.run(getting.get_files(self._vault, [item], slots, progress))
+        (got,) = self._run(lambda: getting.get_files(self._vault, [item], slots, progress))
         if isinstance(got, DfsError):
             raise got
         return got
@@ -406,13 +399,13 @@ class Cluster(Names):
         """
         from dfs.core import checking
 
-        return self._run(checking.check(self._vault, canonical(path), read_ratio=read_ratio))
+        return self._run(lambda: checking.check(self._vault, canonical(path), read_ratio=read_ratio))
 
     def lost_without(self, nodes: Collection[NodeId] | int, path: str = "") -> frozenset[str]:
         """Return the files that could not be read any more without these nodes; a number: any so many."""
         from dfs.core import checking
 
-        return self._run(checking.lost_without(self._vault, canonical(path), nodes))
+        return self._run(lambda: checking.lost_without(self._vault, canonical(path), nodes))
 
     def repair(
         self, path: str | None = None, *, plan_only: bool = False, progress: Progress = _ignore
@@ -424,11 +417,12 @@ class Cluster(Names):
         """
         from dfs.core import repairing
 
-        scope = repairing.Scope() if path is None else self._scope(canonical(path))
-        slots = self._client.slots()
-        repaired = self._run(
-            repairing.repair(self._vault, scope, slots, plan_only=plan_only, progress=progress)
-        )
+        def begin() -> "Operation[Repaired]":
+            scope = repairing.Scope() if path is None else self._scope(canonical(path))
+            slots = self._client.slots()
+            return repairing.repair(self._vault, scope, slots, plan_only=plan_only, progress=progress)
+
+        repaired = self._run(begin)
         joined = frozenset(repaired.joined)
         told = self._client.marks()
         self._memories.marks.begin_anew({node: told[node] for node in joined if node in told})
@@ -456,7 +450,7 @@ class Cluster(Names):
         from dfs.core.checking import nodes_status
         from dfs.core.standing import NodeStanding
 
-        told, errors = self._run(nodes_status(self._vault))
+        told, errors = self._run(lambda: nodes_status(self._vault))
         standings = []
         for node, name in self.nodes:
             link = self._client.links.get(node)
@@ -487,10 +481,7 @@ class Cluster(Names):
         known = self._memories.marks.load().get(lost)
         incarnation = known.incarnation + 1 if known is not None else 2
         self._client.adopt(link, lost, incarnation)
-        self._client.close()
-        self._client = Client(evolve(self._options, known_marks=self._memories.marks.load()))
-        self._vault = evolve(self._client.open().vault, floors=self._vault.floors)
-        self.node_names = dict(self._vault.names)
+        self._reopen()
         return self.repair(progress=progress)
 
     # Nodes
@@ -499,10 +490,6 @@ class Cluster(Names):
     def suspicions(self) -> Mapping[NodeId, str]:
         """Nodes that told what cannot be true since the cluster was opened, and what."""
         return self._vault.suspicions
-
-    def refresh(self) -> None:
-        """Look whether nodes that were down at the login are back. Commands try all others themselves."""
-        self._vault = self._client.refresh(self._vault)
 
     def traffic(self) -> list[NodeTraffic]:
         """Return what went to and from each node of the conf."""

@@ -5,23 +5,20 @@ It is the part of `Cluster` that works on names; paths are remote paths with "/"
 
 from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from dfs.core import folders
 from dfs.core.errors import ConfigError, ConflictError, DfsError, NotFoundError
 from dfs.core.paths import ancestors, canonical, join, name_of, printable, relative_to
 from dfs.core.records import frozen
 from dfs.core.types import EntryKind
+from dfs.opened import OpenVault
 
 if TYPE_CHECKING:
-    from dfs.core.client import Client
-    from dfs.core.effects import Operation
     from dfs.core.folders import Listed
     from dfs.core.standing import ChartRow, NodeStanding
-    from dfs.core.transfer import Vault
     from dfs.core.types import Version
 
-T = TypeVar("T")
 WILD: Final = frozenset("*?[")
 
 
@@ -50,26 +47,20 @@ class Capacity:
     limits: dict[str, int]
 
 
-class Names:
+class Names(OpenVault):
     """What a `Cluster` does with names."""
-
-    _client: "Client"
-    _vault: "Vault"
-
-    def _run(self, operation: "Operation[T]") -> T:
-        return self._client.run(operation)
 
     def ls(self, path: str = "") -> "list[Listed]":
         """Return the entries of a folder by name. Raises: NotFoundError, ConflictError, QuorumError."""
-        return self._run(folders.list_folder(self._vault, canonical(path)))
+        return self._run(lambda: folders.list_folder(self._vault, canonical(path)))
 
     def walk(self, path: str = "") -> "list[Listed]":
         """Return everything below a folder, folders before what is in them."""
-        return self._run(folders.walk(self._vault, canonical(path)))
+        return self._run(lambda: folders.walk(self._vault, canonical(path)))
 
     def stat(self, path: str) -> "Listed":
         """Return one entry. Raises: NotFoundError, QuorumError."""
-        return self._run(folders.stat(self._vault, canonical(path)))
+        return self._run(lambda: folders.stat(self._vault, canonical(path)))
 
     def below(self, path: str) -> "list[Listed]":
         """Return everything below a folder, or the one entry of a file."""
@@ -196,24 +187,24 @@ class Names:
         """Return which node holds how much of each file below a path, or of each chunk."""
         from dfs.core.charting import chart
 
-        return self._run(chart(self._vault, canonical(path), chunks=chunks))
+        return self._run(lambda: chart(self._vault, canonical(path), chunks=chunks))
 
     def mkdir(self, path: str, *, existing_is_fine: bool = False) -> None:
         """Make a folder and those above it. Raises: ConflictError: it is there already."""
         wanted = canonical(path)
         if not wanted:
             raise ConfigError("the root folder is always there")
-        self._run(folders.make_folder(self._vault, wanted, existing_is_fine=existing_is_fine))
+        self._run(lambda: folders.make_folder(self._vault, wanted, existing_is_fine=existing_is_fine))
 
     def rm(self, path: str, *, recursive: bool = False, if_version: "Version | None" = None) -> list[str]:
         """Remove a file, or with ``recursive`` a folder and all below it; returns the paths removed."""
         wanted = canonical(path)
         if recursive and (not wanted or self.stat(wanted).entry.kind is EntryKind.FOLDER):
-            return self._run(folders.remove_folder(self._vault, wanted))
+            return self._run(lambda: folders.remove_folder(self._vault, wanted))
         if not wanted:
             raise ConfigError("the root folder cannot be removed", next_step="Use rm -r to empty it.")
         outcomes = self._run(
-            folders.remove_entries(self._vault, [wanted], kind=EntryKind.FILE, if_version=if_version)
+            lambda: folders.remove_entries(self._vault, [wanted], kind=EntryKind.FILE, if_version=if_version)
         )
         outcome = outcomes[wanted]
         if isinstance(outcome, DfsError):
@@ -232,7 +223,9 @@ class Names:
 
         slots = self._client.slots()
         return self._run(
-            rename(self._vault, canonical(old), canonical(new), slots, replace=replace, if_version=if_version)
+            lambda: rename(
+                self._vault, canonical(old), canonical(new), slots, replace=replace, if_version=if_version
+            )
         )
 
     def copy(
@@ -243,7 +236,9 @@ class Names:
 
         slots = self._client.slots()
         return self._run(
-            copy(self._vault, canonical(old), canonical(new), slots, replace=replace, if_version=if_version)
+            lambda: copy(
+                self._vault, canonical(old), canonical(new), slots, replace=replace, if_version=if_version
+            )
         )
 
     def target(self, path: str, sources: Sequence[str]) -> "dict[str, str]":

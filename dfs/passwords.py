@@ -4,9 +4,9 @@ The operations are in core/rekeying.py, what is printed is in the commands `pass
 """
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field
 
@@ -34,6 +34,10 @@ from dfs.core.registry import Registry
 from dfs.core.settings import ClientConf
 from dfs.core.sheets import LINE_COUNT, read_line, read_sheet, sheet
 from dfs.core.vaults import Owner
+
+if TYPE_CHECKING:
+    from dfs.core.rotating import Plan
+    from dfs.core.wraps import Stage
 
 ATTEMPT_COUNT: Final = 5  # how often a mistyped line is asked for
 
@@ -66,6 +70,19 @@ class LoggedIn:
     node_count: int
     kept: str
     notes: tuple[str, ...] = field(default=())
+
+
+@frozen
+class KeyRotated:
+    """The generation of the master key now, and what was copied under it by this run.
+
+    ``left``: names of nodes that may keep something of the former one.
+    """
+
+    generation: int
+    entries: int
+    size: int
+    left: tuple[str, ...]
 
 
 @frozen
@@ -210,6 +227,14 @@ class Passwords:
         with self._opened(self._conf, login_secret(self._conf)) as (client, opened):
             client.add_recovery(opened.vault, made.secret, only=only)
 
+    # The master key
+
+    @contextmanager
+    def rotation(self) -> "Iterator[KeyRotation]":
+        """Log in for a rotation of the vault's master key. Raises: LoginError, QuorumError, others."""
+        with self._opened(self._conf, login_secret(self._conf)) as (client, opened):
+            yield KeyRotation(client, opened)
+
     # Kept logins
 
     def log_in(self, place: str) -> LoggedIn:
@@ -254,6 +279,44 @@ class Passwords:
             KnownMarks(state, conf.realm, self._user).keep(client.marks())
         finally:
             client.close()
+
+
+class KeyRotation:
+    """A rotation of the master key of a vault that is open for it."""
+
+    def __init__(self, client: Client, opened: Opened) -> None:
+        self._client = client
+        self._vault = opened.vault
+        self._wrap = client.wrap(opened.vault, client.owner())
+
+    @property
+    def stage(self) -> "Stage | None":
+        """How far one has come that was begun before."""
+        return self._wrap.ring.turn.stage if self._wrap.ring.turn is not None else None
+
+    @property
+    def loses_sheets(self) -> bool:
+        """Whether there are recovery sheets, which open nothing afterwards."""
+        return bool(self._wrap.ring.further)
+
+    def plan(self) -> "Plan":
+        """Return what is to be done. Raises: QuorumError, IncompleteError."""
+        from dfs.core.rotating import plan
+
+        return self._client.run(plan(self._vault, self._wrap))
+
+    def run(self, *, entered: Callable[["Stage"], object], progress: Callable[[int], object]) -> KeyRotated:
+        """Rotate the key, or go on with it. ``entered``: told of each stage; ``progress``: of bytes copied.
+
+        Raises: as `rotating.rotate`.
+        """
+        from dfs.core.rotating import Watch, rotate
+
+        watch = Watch(entered, progress)
+        owner, slots = self._client.owner(), self._client.slots()
+        done = self._client.run(rotate(self._vault, owner, self._wrap, slots, watch))
+        names = {node: self._vault.named([node]).partition(" ")[0] for node in done.left}
+        return KeyRotated(done.generation, done.entries, done.size, tuple(sorted(names.values())))
 
 
 def _ask_another(user: str) -> bytes:

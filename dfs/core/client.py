@@ -24,7 +24,6 @@ from dfs.core.errors import (
     RealmError,
     SealedError,
     UnknownOutcomeError,
-    UnreachableError,
     invariant,
 )
 from dfs.core.interface import Env, Transport
@@ -35,13 +34,16 @@ from dfs.core.quorum import default_geometry, quorum_of, share_threshold, surviv
 from dfs.core.recipes import Plugins as Plugins
 from dfs.core.records import frozen
 from dfs.core.registry import Registry
+from dfs.core.roster import encode_roster, succeeds
 from dfs.core.runner import Runner, core_count
 from dfs.core.transfer import Vault
 from dfs.core.types import Geometry, Node, NodeId, Roster, Settings, VaultState
+from dfs.core.vacancies import vacancy
 from dfs.core.wire import Mark
 from dfs.core.wraps import Ring, keys_of
 
 T = TypeVar("T")
+ROTATING: Final = "The vault's key is being rotated; if that was cut off, it goes on with: dfs key rotate"
 NO_ROSTER: Final = Roster(1, (Node(NodeId(bytes(limits.NODE_ID_SIZE))),), 1, 0)
 
 
@@ -89,13 +91,15 @@ class ClientOptions:
 class Opened:
     """An open vault. ``made``: by this login. ``notes``: what people should know about nodes left out.
 
-    ``owing``: nodes that do not know the present password yet.
+    ``owing``: nodes that do not know the present password yet. ``stale``: too few nodes said which keys are
+    the present ones.
     """
 
     vault: Vault
     made: bool
     notes: tuple[str, ...]
     owing: frozenset[NodeId] = frozenset()
+    stale: bool = False
 
 
 class Client:
@@ -170,7 +174,7 @@ class Client:
             LoginError, PeerIdentityError, RealmError, NotInitialisedError, QuorumError, ConflictError.
         """
         answers = self._meet()
-        owner = self._owner()
+        owner = self.owner()
         try:
             opened = self._open_vault(owner)
         except (QuorumError, NotInitialisedError) as error:
@@ -220,7 +224,8 @@ class Client:
             if link.met is not None
         }
 
-    def _owner(self) -> vaults.Owner:
+    def owner(self) -> vaults.Owner:
+        """Whose vault it is; waits for the keys. Raises: what kept them from being there."""
         options = self._options
         return vaults.Owner(options.realm, options.user, options.kdf, options.secret())
 
@@ -250,10 +255,13 @@ class Client:
         if found.ring.kin:
             opened = self._catch_up(vault, owner, found)
             vault, members = opened.vault, self._members()
+        if found.ring.turn is not None:
+            vault = self.run(vaults.in_force(vault, found.ring.turn))
+            opened = evolve(opened, notes=(*opened.notes, ROTATING))
         late = [node for node in vault.counted if members[node].state is VaultState.NEW]
         if late:
             self.run(vaults.activate(vault, late))
-        return evolve(opened, vault=evolve(vault, keys=vault_keys(found.master)))
+        return evolve(opened, vault=evolve(vault, keys=vault_keys(found.master)), stale=found.stale)
 
     # Passwords
 
@@ -306,8 +314,8 @@ class Client:
             ForbiddenError: a node's users file has a password in clear text. ConfigError, ConflictError.
             QuorumError: too few nodes take it; the old one stays. UnknownOutcomeError.
         """
-        owner = self._owner()
-        found = self._wrap(vault, owner)
+        owner = self.owner()
+        found = self.wrap(vault, owner)
         held = {node.node_id: owner.login for node in vault.roster.nodes if node.node_id in self.links}
         probed = self.run(rekeying.tell(owner, found.ring.epoch, held))
         for error in probed.errors.values():
@@ -327,10 +335,11 @@ class Client:
 
     def add_recovery(self, vault: Vault, secret: bytes, *, only: bool) -> None:
         """Let a recovery key open the vault. Raises: as `rekeying.add_recovery`."""
-        owner = self._owner()
-        self.run(rekeying.add_recovery(vault, owner, self._wrap(vault, owner), secret, only=only))
+        owner = self.owner()
+        self.run(rekeying.add_recovery(vault, owner, self.wrap(vault, owner), secret, only=only))
 
-    def _wrap(self, vault: Vault, owner: vaults.Owner) -> vaults.OpenedWrap:
+    def wrap(self, vault: Vault, owner: vaults.Owner) -> vaults.OpenedWrap:
+        """Return the wrap that an owner's keys open. Raises: SealedError, QuorumError."""
         found = self.run(vaults.find_wrap(vault, owner))
         if found is None:
             raise QuorumError("the vault's key cannot be read now")
@@ -344,14 +353,14 @@ class Client:
             ConflictError: this password opens it already. NotInitialisedError, QuorumError.
         """
         self._meet()
-        owner = self._owner()
+        owner = self.owner()
         members = self._members()
         roster = vaults.current_roster(members)
         if all(member.state is VaultState.NEW for member in members.values()):
             raise NotInitialisedError(f"there is no vault of {owner.user} yet")
         vault = self._settled(self._bare_vault(owner), roster, members)
         with suppress(SealedError):
-            self._wrap(vault, owner)
+            self.wrap(vault, owner)
             raise ConflictError("this password opens the vault already", next_step="Just use it.")
         found = self.run(vaults.find_wrap(vault, key))
         if found is None:
@@ -377,6 +386,7 @@ class Client:
         }
         for node, state in (self.run(vaults.quarantine(behind)) if behind else {}).items():
             members[node] = evolve(members[node], state=state)
+        members.update(self.run(vaults.renew(roster, members)))
         settled = vaults.settled(vault, roster, members)
         settled = evolve(settled, names={**vault.names, **self._expect(settled.roster)})
         strangers = vaults.strangers_of(members, settled.roster)
@@ -399,7 +409,7 @@ class Client:
         roster = vaults.current_roster(members)
         if not roster:
             raise NotInitialisedError(f"there is no vault of {self._options.entering} yet")
-        owner = self._owner()
+        owner = self.owner()
         vault = self._settled(evolve(self._bare_vault(owner), keyless=True), roster, members)
         return Opened(vault, made=False, notes=())
 
@@ -456,6 +466,11 @@ class Client:
         nodes = [Node(node_of[place.address], place.weight, place.zone) for place, _ in self._places]
         return vaults.new_roster(nodes, self._options.geometry_total)
 
+    def is_superseded(self, vault: Vault) -> bool:
+        """Whether a node turned this client away because its vault was opened anew meanwhile."""
+        told = {link.roster for _, link in self._places}
+        return any(roster and succeeds(roster, encode_roster(vault.roster)) for roster in told)
+
     def refresh(self, vault: Vault) -> Vault:
         """Ask nodes that nobody has met yet, and return the vault with those that are back counted."""
         links = self._runner.links
@@ -467,6 +482,7 @@ class Client:
         back = {node: links[node] for node in silent if links[node].met is not None}
         self.links = {**self.links, **back}
         members = {node: member for node, member in self._members().items() if node in back}
+        members = self.run(vaults.renew(encode_roster(vault.roster), members))
         vault = vaults.met(vault, members)
         late = [node for node in vault.counted.intersection(back) if members[node].state is VaultState.NEW]
         if late:
@@ -531,43 +547,9 @@ class Client:
     def vacancy(self, vault: Vault, name: str) -> tuple[Link, NodeId]:
         """Return the link to an empty node of the conf and the id of the lost node whose place it takes.
 
-        Raises:
-            ConfigError: no such node. ConflictError: it is not empty, or nothing is lost there. NodeError: it
-                does not answer.
+        Raises: as `vacancies.vacancy`.
         """
-        index, link = next(
-            (
-                (index, link)
-                for index, (place, link) in enumerate(self._places)
-                if place.name.lower() == name.lower()
-            ),
-            (-1, None),
-        )
-        if link is None:
-            known = ", ".join(place.name for place, _ in self._places)
-            raise ConfigError(f"the conf names no node {name}", next_step=f"It names {known}.")
-        if link.met is None:
-            raise self._absent.get(link.address, UnreachableError(f"{link.label} does not answer"))
-        ids = [node.node_id for node in vault.roster.nodes]
-        lost = [node for node in ids if node not in self.links]
-        if link.met.hello.node_id in ids:
-            raise ConflictError(f"{link.label} is a node of this vault already", kept="Nothing was changed.")
-        if self._in_order(ids) and ids[index] in lost:
-            return link, ids[index]
-        if len(lost) != 1:
-            raise ConflictError(
-                f"{len(lost)} nodes are lost, and it does not show whose place {link.label} takes",
-                next_step="List the nodes in the conf in the order in which the vault was made.",
-            )
-        return link, lost[0]
-
-    def _in_order(self, ids: Sequence[NodeId]) -> bool:
-        """Return whether the conf lists the nodes as the vault does, as far as they were met."""
-        links = [link for _, link in self._places]
-        at = {link: node for node, link in self.links.items() if node in ids}
-        return len(links) == len(ids) and all(
-            at.get(link, node) == node for link, node in zip(links, ids, strict=True)
-        )
+        return vacancy(self._places, self.links, self._absent, vault, name)
 
     def adopt(self, link: Link, node: NodeId, incarnation: int) -> None:
         """Give an empty node the id of a lost one. Raises: ConflictError: it is not empty. NodeError."""

@@ -27,7 +27,7 @@ from dfs.core.keys import confirm_tag
 from dfs.core.manifest import ENTRY_NONCE_SIZE, open_entry, seal_entry
 from dfs.core.quorum import share_threshold
 from dfs.core.records import frozen
-from dfs.core.refusals import no_room, space_errors, too_few, without_room
+from dfs.core.refusals import no_room, require_open, space_errors, too_few, without_room
 from dfs.core.register import Memory
 from dfs.core.transfer import Group, Vault, claims_of, require_readable
 from dfs.core.types import (
@@ -113,7 +113,11 @@ def change_registers(vault: Vault, changes: Sequence[Change]) -> Operation[Outco
 
     The errors: what ``decide`` raised, QuorumError (nothing was accepted), UnknownOutcomeError, SpaceError,
     IncompleteError (an earlier value can neither be excluded nor rebuilt; nothing was changed).
+
+    Raises:
+        BusyError: the vault is closed; nothing was changed.
     """
+    require_open(vault)
     by_key = {change.key: change for change in changes}
     operations = [
         change_group(vault, group, [by_key[key] for key in part]) for group, part in batches(vault, by_key)

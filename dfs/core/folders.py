@@ -26,6 +26,7 @@ from dfs.core.pipeline import Stages, name_stripe, place_stripe, stripe_size
 from dfs.core.quorum import share_threshold, survives
 from dfs.core.reading import Found, Page, decide, found_in, list_page, read_registers
 from dfs.core.records import frozen
+from dfs.core.refusals import require_open
 from dfs.core.register import Verdict, counter_of, jumps
 from dfs.core.transfer import Group, Vault
 from dfs.core.types import (
@@ -50,8 +51,9 @@ def require_quorum(
     """Check before any work that a write can succeed: max(R, W, H) nodes answer.
 
     Raises:
-        QuorumError: too few do.
+        QuorumError: too few do. BusyError: nobody may write now.
     """
+    require_open(vault)
     quorum = group.quorum
     needed = max(quorum.read, quorum.write)
     if stages is not None and not degraded:
@@ -210,7 +212,7 @@ def _list(vault: Vault, path: str) -> Operation[tuple[list[Listed], bool]]:
             raise ConflictError(f"{printable(path)} is a file, not a folder")
     directory = directory_id(vault.keys, path)
     group = vault.group(directory)
-    found, sure = yield from _registers_of(vault, group, directory)
+    found, sure = yield from registers_of(vault, group, directory)
     listed = [
         evolve(_listed(vault, group, item, item.entry), stale=item.stale or not sure)
         for item in found
@@ -219,7 +221,7 @@ def _list(vault: Vault, path: str) -> Operation[tuple[list[Listed], bool]]:
     return sorted(listed, key=lambda item: item.entry.path.encode()), sure
 
 
-def _registers_of(vault: Vault, group: Group, directory: DirectoryId) -> Operation[tuple[list[Found], bool]]:
+def registers_of(vault: Vault, group: Group, directory: DirectoryId) -> Operation[tuple[list[Found], bool]]:
     """Return all registers of a directory, and whether it is sure that nothing else is there.
 
     It is not when fewer than R nodes spoke about a part of it, or when a removal may be half-done.
@@ -424,7 +426,7 @@ def remove_folder(vault: Vault, path: str) -> Operation[list[str]]:
     for folder in sorted([*folders, *([path] if path else [])], key=lambda folder: -folder.count("/")):
         removed.extend((yield from _removed(vault, [folder], EntryKind.FOLDER)))
         directory = directory_id(vault.keys, folder)
-        found, sure = yield from _registers_of(vault, vault.group(directory), directory)
+        found, sure = yield from registers_of(vault, vault.group(directory), directory)
         there = any(item.entry is not None for item in found)
         if there or not sure:
             restored = yield from ensure_folders(vault, [folder])

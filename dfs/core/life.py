@@ -25,8 +25,9 @@ from dfs.core.errors import (
 )
 from dfs.core.interface import Buffer, Env, ShareSlice, Transaction, VaultStore, View
 from dfs.core.records import frozen
-from dfs.core.roster import decode_roster, roster_digest
+from dfs.core.roster import decode_roster, roster_digest, succeeds
 from dfs.core.types import NO_BALLOT, RETURNING, Ballot, NodeId, VaultState
+from dfs.core.wire import RosterDiffersError
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[Transaction], object]
@@ -91,10 +92,24 @@ def _settle(transaction: Transaction, state: VaultState, incarnation: int) -> No
 
 
 def create(transaction: Transaction, roster: bytes, incarnation: int) -> None:
-    """Keep the roster of a NEW vault, unless it has one."""
-    if transaction.meta(META_ROSTER) is None:
+    """Keep the roster of a NEW vault; one that has a roster takes the same one in a later epoch only."""
+    kept = transaction.meta(META_ROSTER)
+    if kept is None:
         transaction.set_meta(META_ROSTER, roster)
         _settle(transaction, VaultState.NEW, incarnation)
+    elif succeeds(roster, kept):
+        transaction.set_meta(META_ROSTER, roster)
+
+
+def require_roster(view: View, digest: bytes) -> None:
+    """Check that a roster is the one in force.
+
+    Raises:
+        RosterDiffersError: it is not, or not any more.
+    """
+    roster = view.meta(META_ROSTER) or b""
+    if roster_digest(roster) != digest:
+        raise RosterDiffersError(roster)
 
 
 def activate(transaction: Transaction, incarnation: int) -> None:
@@ -321,9 +336,10 @@ class VaultLife:
             raise ConflictError("the roster does not name this node")
 
     def create(self, request: messages.Create, _bulk: memoryview) -> Answer:
-        """Keep the roster of a NEW vault, unless it has one."""
+        """Keep the roster of a NEW vault, or that of a later epoch: then no request of before counts."""
         self._require_named(request.roster)
-        self._live(lambda transaction: create(transaction, request.roster, self.incarnation))
+        if not self.roster or succeeds(request.roster, self.roster):
+            self._live(lambda transaction: create(transaction, request.roster, self.incarnation))
         return Answer(messages.CreateReply(self.roster))
 
     def activate(self, _request: messages.Activate, _bulk: memoryview) -> Answer:

@@ -30,7 +30,7 @@ from dfs.core.keys import LoginKeys
 from dfs.core.pace import piece_size
 from dfs.core.records import frozen
 from dfs.core.types import NodeId
-from dfs.core.wire import Header, Mark, Session, check_bulk, decode_header
+from dfs.core.wire import Header, Mark, RosterDiffersError, Session, check_bulk, decode_header
 
 SEND_SIZE: Final = 512 * limits.KIB  # bulk is sent in pieces, so that progress can be seen
 _HEAD: Final = limits.HEADER_SIZE
@@ -128,6 +128,7 @@ class Link:
         self.expected: NodeId | None = None  # who must answer, when nobody has yet
         self.traffic: Final = Traffic()
         self.told = Mark()  # the highest mark
+        self.roster = b""  # another one than ours, that the node knows by now
         self._transport = transport
         self._piece_size = piece_size(transport, SEND_SIZE)
         self._identity = identity
@@ -263,6 +264,8 @@ class Link:
                             continue
                     event = Failed(job.send.tag, self._failure(job, error))
                 except DfsError as error:
+                    if isinstance(error, RosterDiffersError):
+                        self.roster = error.roster
                     if connection is None:  # not let in: no second try within this command
                         self._failure(job, error)
                     event = Failed(job.send.tag, error)

@@ -182,6 +182,7 @@ class VaultNode(VaultLife):
                 raise RemoteProtocolError("an ACCEPT whose digest does not fit its value")
 
         def work(transaction: Transaction) -> list[AcceptResult]:
+            life.require_roster(transaction, request.roster_digest)  # it may have waited for its turn
             life.raise_ceiling(transaction, (item.ballot for item in accepts))
             return [self._accept(transaction, item) for item in accepts]
 

@@ -4,10 +4,24 @@ from collections.abc import Iterable, Mapping
 
 from dfs.core import messages
 from dfs.core.effects import Answers, Operation, Send, ask
-from dfs.core.errors import DiskFullError, QuorumError, QuotaError, SpaceError
+from dfs.core.errors import BusyError, DiskFullError, QuorumError, QuotaError, SpaceError
 from dfs.core.quotas import over_quota
 from dfs.core.transfer import Group, Vault
 from dfs.core.types import NodeId
+
+
+def require_open(vault: Vault) -> None:
+    """Check that a vault may be written.
+
+    Raises:
+        BusyError: not while the last changes before another master key are copied.
+    """
+    if vault.closed:
+        raise BusyError(
+            "the vault's key is being rotated: until that is done it can be read, not written",
+            kept="Nothing was changed.",
+            next_step="Try again in a while. A rotation that was cut off goes on with: dfs key rotate",
+        )
 
 
 def too_few(vault: Vault, group: Group, answers: Answers, needed: int) -> QuorumError:

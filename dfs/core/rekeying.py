@@ -28,9 +28,9 @@ from dfs.core.reading import read_registers
 from dfs.core.transfer import Vault
 from dfs.core.types import Entry, EntryKind, NodeId, RegisterKey, Version
 from dfs.core.vaults import OpenedWrap, Owner
-from dfs.core.wraps import Kin, Ring, seal_wrap, wrap_register
+from dfs.core.wraps import Kin, Ring, Stage, seal_wrap, wrap_register
 
-CHANGED: Final = "the vault's passwords were changed meanwhile, by another client"
+CHANGED: Final = "the vault's passwords or its key were changed meanwhile, by another client"
 
 
 def _entry(vault: Vault, content: bytes) -> Entry:
@@ -64,14 +64,14 @@ def _wrap(vault: Vault, owner: Owner, master: bytes, ring: Ring) -> Entry:
     return _entry(vault, seal_wrap(master, ring, owner.login.kek, vault.entropy(WRAP_NONCE_SIZE), context))
 
 
-def _rewrite(vault: Vault, owner: Owner, opened: OpenedWrap, ring: Ring) -> Operation[OpenedWrap]:
+def rewrite(vault: Vault, owner: Owner, opened: OpenedWrap, ring: Ring) -> Operation[OpenedWrap]:
     """Give a wrap another ring. Raises: as `_write`."""
     entry = _wrap(vault, owner, opened.master, ring)
     yield from _write(vault, owner, opened.register, entry, opened.entry.version)
     return evolve(opened, entry=entry, ring=ring)
 
 
-def _empty(vault: Vault, keks: Iterable[bytes]) -> Operation[None]:
+def empty(vault: Vault, keks: Iterable[bytes]) -> Operation[None]:
     """Empty every wrap under these keks. Raises: QuorumError, UnknownOutcomeError."""
     for kek in keks:
         wrap_vault = evolve(vault, keys=vault_keys(kek))
@@ -84,6 +84,18 @@ def _empty(vault: Vault, keks: Iterable[bytes]) -> Operation[None]:
                 raise outcome
 
 
+def require_no_copy(ring: Ring) -> None:
+    """Check that no copy under another master key is being made: a wrap that is written now would miss it.
+
+    Raises:
+        ConflictError: one is.
+    """
+    if ring.turn is not None and ring.turn.stage is not Stage.REMOVING:
+        raise ConflictError(
+            "the vault's key is being rotated", kept="Nothing was changed.", next_step="First: dfs key rotate"
+        )
+
+
 # --- Passwords ----------------------------------------------------------------------------------------------
 
 
@@ -94,17 +106,19 @@ def begin(vault: Vault, owner: Owner, opened: OpenedWrap, new: Owner) -> Operati
     removes the wrap of this one if it is never finished.
 
     Raises:
-        ConfigError: it is the present one. ConflictError: another client changed it meanwhile.
+        ConfigError: it is the present one. ConflictError: another client changed it meanwhile, or the master
+            key is being rotated.
         QuorumError, UnknownOutcomeError.
     """
     ring, kek = opened.ring, new.login.kek
+    require_no_copy(ring)
     if compare_digest(kek, owner.login.kek):
         raise ConfigError("the new password is the old one", next_step="Choose another one.")
     epoch = ring.newest_epoch + 1
     others = tuple(kin for kin in ring.kin if not compare_digest(kin.kek, kek))
-    yield from _rewrite(vault, owner, opened, evolve(ring, kin=(*others, Kin(epoch, kek))))
+    yield from rewrite(vault, owner, opened, evolve(ring, kin=(*others, Kin(epoch, kek))))
     present = Kin(ring.epoch, owner.login.kek, owner.login.seed)
-    after = Ring(epoch, (*others, present), ring.further)
+    after = evolve(ring, epoch=epoch, kin=(*others, present))
     yield from _write(vault, new, wrap_register(kek), _wrap(vault, new, opened.master, after), None)
     return after
 
@@ -147,10 +161,10 @@ def settle(vault: Vault, owner: Owner, opened: OpenedWrap) -> Operation[OpenedWr
         ConflictError: another change was begun. QuorumError, UnknownOutcomeError: the next login tries again.
     """
     ring = opened.ring
-    yield from _empty(vault, [kin.kek for kin in ring.kin if not compare_digest(kin.kek, owner.login.kek)])
+    yield from empty(vault, [kin.kek for kin in ring.kin if not compare_digest(kin.kek, owner.login.kek)])
     for kek in ring.further:
         yield from _write_recovery(vault, owner, opened, kek)
-    return (yield from _rewrite(vault, owner, opened, evolve(ring, kin=())))
+    return (yield from rewrite(vault, owner, opened, evolve(ring, kin=())))
 
 
 # --- Recovery keys ------------------------------------------------------------------------------------------
@@ -164,7 +178,7 @@ def recovery_owner(owner: Owner, secret: bytes) -> Owner:
 def _write_recovery(vault: Vault, owner: Owner, opened: OpenedWrap, kek: bytes) -> Operation[None]:
     """Write the wrap under the kek of a recovery key. Its ring names the present password, to be removed."""
     keeper = evolve(owner, kdf=KEY_FILE, login=LoginKeys(b"", kek, b""))
-    ring = Ring(0, (Kin(opened.ring.epoch, owner.login.kek),))
+    ring = evolve(opened.ring, epoch=0, kin=(Kin(opened.ring.epoch, owner.login.kek),), further=())
     yield from _write(vault, keeper, wrap_register(kek), _wrap(vault, keeper, opened.master, ring), None)
 
 
@@ -174,15 +188,17 @@ def add_recovery(
     """Let a recovery key of 32 random bytes open the vault. ``only``: no earlier one does so any more.
 
     Raises:
-        ConfigError: there are too many. ConflictError: another client changed something meanwhile.
+        ConfigError: there are too many. ConflictError: another client changed something meanwhile, or the
+            master key is being rotated.
         QuorumError, UnknownOutcomeError.
     """
+    require_no_copy(opened.ring)
     kek = recovery_owner(owner, secret).login.kek
     before = () if only else opened.ring.further
     ring = evolve(opened.ring, further=(*before, kek))
     if only:
-        yield from _empty(vault, opened.ring.further)
-    after = yield from _rewrite(vault, owner, opened, ring)
+        yield from empty(vault, opened.ring.further)
+    after = yield from rewrite(vault, owner, opened, ring)
     yield from _write_recovery(vault, owner, after, kek)
 
 
@@ -198,6 +214,7 @@ def recover(
     """
     former = {kin.kek for kin in opened.ring.kin} | (set() if is_recovery else {key.login.kek})
     further = (*opened.ring.further, *((key.login.kek,) if is_recovery else ()))
-    entry = _wrap(vault, owner, opened.master, Ring(further=further))
+    ring = evolve(opened.ring, epoch=0, kin=(), further=further)
+    entry = _wrap(vault, owner, opened.master, ring)
     yield from _write(vault, owner, wrap_register(owner.login.kek), entry, None)
-    yield from _empty(vault, sorted(former - {owner.login.kek}))
+    yield from empty(vault, sorted(former - {owner.login.kek}))

@@ -26,6 +26,7 @@ from dfs.core.effects import Answers, Operation, Reply, Send, ask
 from dfs.core.encoding import chop
 from dfs.core.errors import NodeError, RemoteProtocolError
 from dfs.core.folders import ballot_after
+from dfs.core.generations import view_of
 from dfs.core.keys import WRAP_REGISTER, confirm_tag
 from dfs.core.manifest import open_entry
 from dfs.core.quorum import quorum_of
@@ -80,6 +81,7 @@ class Found:
     claiming: list[tuple[RegisterKey, RegisterRow, tuple[NodeId, ...]]] = field(factory=list)
     floor: Ballot = NO_BALLOT
     absent: set[NodeId] = field(factory=set)
+    view: Vault | None = None  # under the keys of its own generation
 
 
 def directories_of(vault: Vault) -> Operation[tuple[set[DirectoryId], dict[NodeId, int]]]:
@@ -121,8 +123,10 @@ def survey(vault: Vault, directory: DirectoryId) -> Operation[Found]:
     """
     if directory == WRAP_REGISTER.directory:  # what lies there is under other keys
         vault = evolve(vault, keyless=True)
+    elif vault.others:
+        vault = (yield from view_of(vault, directory)) or vault
     group = vault.group(directory)
-    found = Found(directory)
+    found = Found(directory, view=vault)
     after, more = b"", True
     while more:
         page = yield from list_page(vault, group, directory, after)
@@ -361,6 +365,7 @@ class Replayed:
 def replay(vault: Vault, found: Found) -> Operation[Replayed]:
     """Tell nodes of the registers they lack, then of the floor, and drop tombstones all of them hold."""
     done = Replayed()
+    vault = vault if found.view is None or vault.keyless else evolve(vault, keys=found.view.keys)
     for part in _parts(found.due):
         rows = yield from _rows_with_values(vault, part)
         claims = yield from _claims_of_rows(vault, part, rows, done)

@@ -9,6 +9,7 @@ evenly as it can.
 import math
 from collections.abc import Sequence
 
+from attrs import evolve
 from blake3 import blake3
 
 from dfs.core import encoding, limits
@@ -61,6 +62,24 @@ def decode_roster(encoded: bytes) -> Roster:
 def roster_digest(encoded: bytes) -> bytes:
     """Return the digest that goes with every register request."""
     return blake3(encoded, derive_key_context="dfs 1 roster digest").digest()
+
+
+def lineage(encoded: bytes) -> tuple[bytes, int]:
+    """Return a roster's bytes as they are in epoch 1, and its epoch; what is no roster is its own, epoch 0.
+
+    Rosters of one lineage differ in nothing but when they came into force.
+    """
+    try:
+        roster = decode_roster(encoded)
+    except RemoteProtocolError:
+        return encoded, 0
+    return encode_roster(evolve(roster, epoch=1)), roster.epoch
+
+
+def succeeds(encoded: bytes, before: bytes) -> bool:
+    """Return whether a roster takes the place of another: the same one, in a later epoch."""
+    (nodes, epoch), (nodes_before, epoch_before) = lineage(encoded), lineage(before)
+    return nodes == nodes_before and epoch > epoch_before
 
 
 def score(key: bytes, node: Node) -> float:

@@ -70,7 +70,9 @@ class Vault:
     ``packer_of``: behind a qualified compressor name, ``code_of``: behind a claim's code and geometry (all
     raise PluginError when one is missing). ``keyless``: a healer's view, which has no keys to open or prove
     anything with. ``floors``: what this client has seen of registers. ``suspicions``: nodes that told what
-    cannot be true, and what; it grows while operations run.
+    cannot be true, and what; it grows while operations run. ``others``: keys of a generation that lies beside
+    this one while the master key is rotated. ``closed``: nobody writes, because the copy of it is being made
+    whole.
     """
 
     keys: VaultKeys = field(repr=False)
@@ -87,6 +89,8 @@ class Vault:
     keyless: bool = False
     floors: Floors = field(factory=Floors, repr=False, eq=False)
     suspicions: dict[NodeId, str] = field(factory=dict, eq=False)
+    others: tuple[VaultKeys, ...] = field(default=(), repr=False)
+    closed: bool = False
 
     def suspect(self, nodes: Iterable[NodeId], reason: str) -> None:
         """Remember that nodes told what cannot be true; the first reason of each stays."""

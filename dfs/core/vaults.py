@@ -11,7 +11,7 @@ from attrs import evolve, field
 
 from dfs.core import limits, messages
 from dfs.core.consensus import Change, Proposal, change_registers
-from dfs.core.effects import Operation, Send, ask
+from dfs.core.effects import Operation, Reply, Send, ask
 from dfs.core.errors import (
     ConflictError,
     DfsError,
@@ -30,10 +30,10 @@ from dfs.core.keys import (
     vault_keys,
     wrap_master,
 )
-from dfs.core.quorum import default_geometry, default_tolerance
+from dfs.core.quorum import Quorum, default_geometry, default_tolerance, quorum_of
 from dfs.core.reading import read_registers
 from dfs.core.records import frozen
-from dfs.core.roster import decode_roster, encode_roster, roster_digest
+from dfs.core.roster import decode_roster, encode_roster, lineage, roster_digest, succeeds
 from dfs.core.transfer import Vault
 from dfs.core.types import (
     RETURNING,
@@ -46,7 +46,7 @@ from dfs.core.types import (
     VaultState,
     Version,
 )
-from dfs.core.wraps import Ring, open_wrapped, wrap_register
+from dfs.core.wraps import Ring, Stage, Turn, open_wrapped, wrap_register
 
 
 @frozen
@@ -76,22 +76,100 @@ def new_roster(nodes: Sequence[Node], group_size: int | None) -> bytes:
 def current_roster(members: Mapping[NodeId, Member]) -> bytes:
     """Return the roster that most of the nodes tell which have one, b"" when no node has one.
 
-    Its epoch alone does not make it count: one node that lies could name itself the whole vault. A new epoch
-    is on W nodes before it counts, so most tell it.
+    Its epoch alone does not make it count: one node that lies could name itself the whole vault. Of one node
+    list that epoch counts which more nodes tell, or a later one, than may lie: see `succeed`. Fewer than R
+    nodes decide nothing, so there the latest does.
 
     Raises:
-        ConflictError: no roster is told by more than half of them.
+        ConflictError: no node list is told by more than half of them.
     """
-    told = [member.roster for member in members.values() if member.roster]
+    told = [lineage(member.roster) for member in members.values() if member.roster]
     if not told:
         return b""
-    most = max(set(told), key=told.count)
-    if 2 * told.count(most) <= len(told):
+    lists = [nodes for nodes, _ in told]
+    most = max(set(lists), key=lists.count)
+    if 2 * lists.count(most) <= len(told):
         raise ConflictError(
             "the nodes know different node lists for this vault: it was begun with another conf",
             next_step="Use the conf it was begun with.",
         )
-    return most
+    epochs = sorted((epoch for nodes, epoch in told if nodes == most), reverse=True)
+    if not epochs[0]:
+        return most  # no roster at all
+    roster = decode_roster(most)
+    liars = roster.tolerance if len(epochs) >= _quorum_of(roster).read else 0
+    return encode_roster(evolve(roster, epoch=epochs[min(liars, len(epochs) - 1)]))
+
+
+def _quorum_of(roster: Roster) -> Quorum:
+    return quorum_of(roster.group_size, roster.tolerance)
+
+
+def renew(roster: bytes, members: Mapping[NodeId, Member]) -> Operation[dict[NodeId, Member]]:
+    """Bring nodes to the epoch in force that missed it; returns all members as they are then."""
+    sends = [
+        Send(node, node, messages.Create(roster))
+        for node, member in members.items()
+        if member.roster and succeeds(roster, member.roster)
+    ]
+    answers = yield from ask(sends, quick=True)
+    taken = {node for node, reply in answers.replies.items() if _took(reply, roster)}
+    return {
+        node: evolve(member, roster=roster) if node in taken else member for node, member in members.items()
+    }
+
+
+def succeed(vault: Vault, epoch: int) -> Operation[Vault]:
+    """Return the vault under its roster in this epoch, or a later one that is in force already.
+
+    From then on so many nodes refuse whoever opened the vault before that neither R nor W of any group are
+    left to them.
+
+    Raises:
+        QuorumError: too few nodes take it.
+    """
+    succeeded, error = yield from _succeeded(vault, epoch)
+    if error is not None:
+        raise error
+    return succeeded
+
+
+def _succeeded(vault: Vault, epoch: int) -> Operation[tuple[Vault, QuorumError | None]]:
+    """Return the vault with those nodes only that take the epoch, and the error if they are too few."""
+    nodes = [node.node_id for node in vault.roster.nodes]
+    encoded = encode_roster(evolve(vault.roster, epoch=max(epoch, vault.roster.epoch)))
+    answers = yield from ask([Send(node, node, messages.Create(encoded)) for node in nodes])
+    taken = {node for node, reply in answers.replies.items() if _took(reply, encoded)}
+    quorum = _quorum_of(vault.roster)
+    needed = len(nodes) - (quorum.total - quorum.write)
+    error = None
+    if len(taken & vault.counted) < needed:
+        error = QuorumError(
+            f"{len(taken & vault.counted)} of {len(nodes)} nodes turn away who came before, {needed} needed"
+            f" ({vault.reasons(answers.errors)})"
+        )
+    under = evolve(
+        vault,
+        roster=decode_roster(encoded),
+        roster_digest=roster_digest(encoded),
+        counted=vault.counted & taken,
+        returning=vault.returning & taken,
+        rolled_back=vault.rolled_back & taken,
+    )
+    return under, error
+
+
+def in_force(vault: Vault, turn: Turn) -> Operation[Vault]:
+    """Return the vault as it is while its master key is rotated: closed where it may not be written."""
+    closed = turn.stage is Stage.CLOSED
+    if turn.stage is Stage.REMOVING:
+        vault, error = yield from _succeeded(vault, turn.roster_epoch)
+        closed = error is not None  # who reads the former generation still must not miss what is written
+    return evolve(vault, others=(vault_keys(turn.master),), closed=closed)
+
+
+def _took(reply: Reply, roster: bytes) -> bool:
+    return isinstance(reply.response, messages.CreateReply) and reply.response.roster == roster
 
 
 def settled(vault: Vault, encoded: bytes, members: Mapping[NodeId, Member]) -> Vault:
@@ -194,12 +272,16 @@ def make_roster(vault: Vault, wanted: bytes) -> Operation[bytes]:
 
 @frozen
 class OpenedWrap:
-    """A wrap that opened: where it lies, the entry it is in, and what is in it."""
+    """A wrap that opened: where it lies, the entry it is in, and what is in it.
+
+    ``stale``: fewer than R nodes answered, so a newer one may be there.
+    """
 
     register: RegisterKey
     entry: Entry = field(repr=False)
     master: bytes = field(repr=False)
     ring: Ring
+    stale: bool = False
 
 
 def find_wrap(vault: Vault, owner: Owner) -> Operation[OpenedWrap | None]:
@@ -221,7 +303,7 @@ def find_wrap(vault: Vault, owner: Owner) -> Operation[OpenedWrap | None]:
                 master, ring = open_wrapped(entry.content, owner.login.kek, context)
             except IntegrityError:
                 raise sealed() from None
-            return OpenedWrap(place, entry, master, ring)
+            return OpenedWrap(place, entry, master, ring, found[place].stale)
     if any(each.corrupt or each.entry is not None for each in found.values()):
         raise sealed()
     if any(each.stale for each in found.values()):

@@ -56,7 +56,7 @@ BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "mkdir": ("dfs.plugins.command_mkdir", "make a folder"),
         "user": ("dfs.plugins.command_user", "change the users file of a node"),
         "passwd": ("dfs.plugins.command_passwd", "change the password; nothing is encrypted again"),
-        "key": ("dfs.plugins.command_key", "key files and recovery sheets: new, show, export, recover"),
+        "key": ("dfs.plugins.command_key", "key files, recovery sheets: new show export recover; rotate"),
         "login": ("dfs.plugins.command_login", "log in, and keep the login for later commands"),
         "logout": ("dfs.plugins.command_logout", "forget a kept login"),
         "cert": ("dfs.plugins.command_cert", "show the certificates of the nodes, trust a new one"),

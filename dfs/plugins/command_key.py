@@ -1,9 +1,10 @@
-"""`dfs key`: key files, the public login key, recovery sheets."""
+"""`dfs key`: key files, the public login key, recovery sheets, rotation of the vault's master key."""
 
 import base64
 import os
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -15,6 +16,8 @@ from dfs.core.api import (
     Options,
     UnknownOutcomeError,
     hookimpl,
+    listing,
+    size_text,
 )
 
 DFS_API_VERSION = 1
@@ -23,7 +26,7 @@ KEY_FILE_DEFAULT = "dfs.key"
 
 @click.group("key")
 def key() -> None:
-    """Key files and recovery sheets: what opens a vault besides a password."""
+    """Key files and recovery sheets, which open a vault besides a password; another key for all in it."""
 
 
 @key.command("new", epilog="Example: dfs key new backup.key")
@@ -118,6 +121,70 @@ def recover(
         context.note("The recovery sheet stays good. To make a new one in its place: dfs key export --only")
 
 
+@key.command("rotate", epilog="Example: dfs key rotate -n, then dfs key rotate")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@click.pass_obj
+def rotate(context: CommandContext, *, dry_run: bool) -> None:
+    """Seal everything anew under a fresh master key, and remove what is under the former one.
+
+    For when the master key may be known to somebody: whoever once opened the vault could have kept it, and
+    another password does not change it. All files are fetched, sealed and stored again, so until the end
+    there must be room for twice as much. Others work on meanwhile; only at the end nobody can write for a
+    moment. Recovery sheets of before open nothing any more. If it is interrupted, run it again: it goes on
+    where it ended. It ends with 3 while a node that is away keeps something of before.
+    """
+    with context.passwords().rotation() as rotation:
+        plan, stage = rotation.plan(), rotation.stage
+        told = {"generation": plan.generation, "files": plan.files, "bytes": plan.size, "total": plan.total}
+        _tell_plan(context, plan, stage, loses_sheets=rotation.loses_sheets)
+        if dry_run:
+            context.emit("", {"planned": told})
+            return
+        with context.meter("rotate", plan.size) as meter:
+            done = rotation.run(entered=lambda stage: _tell_stage(context, stage.name), progress=meter)
+        values = {
+            "planned": told,
+            "generation": done.generation,
+            "entries": done.entries,
+            "bytes": done.size,
+            "left": list(done.left),
+        }
+        context.emit(
+            "", values, f"The vault has key generation {done.generation}: all in it is sealed under that."
+        )
+        if rotation.loses_sheets:
+            context.note("Recovery sheets of before open nothing any more. Make another one: dfs key export")
+        context.note("Who knew the old key may have learned a password by it. To be sure: dfs passwd")
+        if done.left:
+            context.degrade(
+                f"{listing(done.left)} still {'keeps' if len(done.left) == 1 else 'keep'} what was under the"
+                " former key; when they are back, run dfs key rotate again to remove it"
+            )
+
+
+def _tell_plan(context: CommandContext, plan: Any, stage: Any, *, loses_sheets: bool) -> None:  # noqa: ANN401
+    """Say what is to be done: ``plan`` and ``stage`` are those of core/rotating.py."""
+    if stage is not None:
+        context.note("A rotation was begun before; this goes on with it.")
+    if stage is not None and stage.name == "REMOVING":
+        context.note("plan: to remove what is left under the former key")
+        return
+    files = "1 file" if plan.files == 1 else f"{plan.files} files"
+    context.note(
+        f"plan: {files} of {plan.total} to seal anew ({size_text(plan.size)}), under key generation"
+        f" {plan.generation}; then to remove what is under the former key"
+    )
+    if loses_sheets:
+        context.note("Recovery sheets made before will open nothing any more.")
+
+
+def _tell_stage(context: CommandContext, stage: str) -> None:
+    if stage == "CLOSED":
+        context.note("Copied. Nobody can write while the last changes follow.")
+    if stage == "REMOVING":
+        context.note("The new key is in force, everybody can write. What is under the former one is removed.")
+
+
 def _public_text(public_key: bytes) -> str:
     return f"ed25519:{base64.b64encode(public_key).decode()}"
 
@@ -132,6 +199,6 @@ def dfs_commands() -> Iterable[CommandPlugin]:
     """Declare it."""
     return (
         CommandPlugin(
-            name="key", summary="key files and recovery sheets: new, show, export, recover", make=make
+            name="key", summary="key files, recovery sheets: new show export recover; rotate", make=make
         ),
     )

@@ -16,7 +16,20 @@ from dfs.core.auth import decode_rekeyed, encode_rekeyed, keys_in_force, verify_
 from dfs.core.keys import WRAP_FORMAT, KdfParameters, expand, unwrap_master, wrap_context
 from dfs.core.pipeline import Packer
 from dfs.core.types import Ballot, DirectoryId, NameId, NodeId, RegisterKey, RegisterRow
-from dfs.core.wraps import RING_FORMAT, RINGED_FORMAT, Kin, Ring, keys_of, open_wrapped, seal_wrap
+from dfs.core.wraps import (
+    RING_FORMAT,
+    RINGED_FORMAT,
+    TURNED_RING_FORMAT,
+    Kin,
+    Ring,
+    Stage,
+    Turn,
+    decode_ring,
+    encode_ring,
+    keys_of,
+    open_wrapped,
+    seal_wrap,
+)
 from dfs.plugins import zstd
 from tests.fuzz.target import Target
 from tests.fuzz.wire_targets import bytes_of, golden
@@ -86,7 +99,7 @@ def _ringed_wrap(raw: bytes) -> object:
     else:
         assert seal_wrap(master, ring, KEK, wrap[4:16], OWNER) == wrap
     assert all(keys_of(kin).kek == kin.kek for kin in ring.former)
-    return ring.newest_epoch
+    return ring.newest_epoch, ring.generation, ring.turn
 
 
 def _ringed_wraps() -> Iterator[bytes]:
@@ -96,6 +109,22 @@ def _ringed_wraps() -> Iterator[bytes]:
     short = Kin(2, b"k" * 32, b"short")
     for ring in (Ring(), Ring(3, kin, (b"f" * 32,)), Ring(7, kin * 3, (b"f" * 32,) * 4), Ring(3, (short,))):
         yield b"\1" + encoding.encode((RING_FORMAT, ring.epoch, ring.kin, ring.further))
+    turn = Turn(Stage.CLOSED, 7, b"m" * 32)
+    for turned in (Ring(generation=2), Ring(3, kin, (b"f" * 32,), 9, turn), Ring(turn=turn)):
+        yield b"\1" + encode_ring(turned)
+    yield b"\1" + encoding.encode((TURNED_RING_FORMAT, 0, (), (), 1, ()))  # the former format says that
+
+
+def _ring(raw: bytes) -> object:
+    ring = decode_ring(raw)
+    assert encode_ring(ring) == raw
+    return ring.epoch, ring.kin, ring.generation, ring.turn
+
+
+def _rings() -> Iterator[bytes]:
+    for seed in _ringed_wraps():
+        if seed[:1] == b"\1":
+            yield seed[1:]
 
 
 def _rekeyed(raw: bytes) -> object:
@@ -165,6 +194,7 @@ TARGETS: Final = (
     Target("value", _value, _values),
     Target("wrap", _wrap, _wraps),
     Target("ringed-wrap", _ringed_wrap, _ringed_wraps),
+    Target("ring", _ring, _rings),
     Target("rekeyed", _rekeyed, _rekeyeds),
     Target("floors", _floors, _floor_files),
     Target("packed", _packed, _packs),

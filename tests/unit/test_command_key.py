@@ -69,6 +69,40 @@ def test_recover_takes_a_sheet_or_an_old_password(home: Any) -> None:
     home.dfs("key", "recover", "--sheet", "sheet", status=12)
 
 
-@pytest.mark.parametrize("word", ["new", "show", "export", "recover"])
+@pytest.mark.parametrize("word", ["new", "show", "export", "recover", "rotate"])
 def test_help_has_an_example(bare_home: Any, word: str) -> None:
     assert any(f"Example: dfs key {word}" in line for line in bare_home.dfs("key", word, "--help"))
+
+
+def test_a_rotation_says_what_it_will_do_and_did(home: Any) -> None:
+    home.write("f", bytes(3000))
+    home.dfs("put", "f")
+    assert home.dfs("key", "rotate", "-n") == []
+    assert "plan: 1 file of 1 to seal anew (2.9 KiB), under key generation 2" in home.err
+    assert "sheets" not in home.err
+    home.dfs("key", "export", "--output", "sheet")
+    planned = home.json("key", "rotate", "--dry-run")["data"]["planned"]
+    assert planned == {"generation": 2, "files": 1, "bytes": 3000, "total": 1}
+    told = home.json("key", "rotate")
+    assert told["data"] == {"planned": planned, "generation": 2, "entries": 1, "bytes": 3000, "left": []}
+    assert home.dfs("ls") == ["f"]
+    home.dfs("key", "export", "--output", "another")
+    assert home.dfs("key", "rotate") == ["The vault has key generation 3: all in it is sealed under that."]
+    assert "Recovery sheets made before will open nothing any more." in home.err
+    assert "Make another one: dfs key export" in home.err
+    assert home.dfs("ls") == ["f"]
+
+
+def test_a_rotation_with_a_node_away_ends_later(home: Any) -> None:
+    home.write("f", bytes(3000))
+    home.dfs("put", "f")
+    home.kill(1)
+    home.dfs("key", "rotate", status=3)
+    assert "D still keeps what was under the former key" in home.err
+    home.dfs("key", "rotate", "-n")
+    assert "A rotation was begun before; this goes on with it." in home.err
+    assert "plan: to remove what is left under the former key" in home.err
+    home.dfs("ls")
+    assert (
+        "The vault's key is being rotated; if that was cut off, it goes on with: dfs key rotate" in home.err
+    )

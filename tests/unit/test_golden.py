@@ -134,7 +134,9 @@ def wrap(fields: Fields) -> Fields:
 def ringed_wrap(fields: Fields) -> Fields:
     owner = (fields["realm"], fields["user"], kdf_of(fields))
     kin = tuple(wraps.Kin(*each) for each in fields["kin"])
-    ring = wraps.Ring(fields["epoch"], kin, tuple(fields["further"]))
+    turn = wraps.Turn(wraps.Stage(fields["turn"][0]), *fields["turn"][1:]) if fields.get("turn") else None
+    further, number = tuple(fields["further"]), fields.get("generation", 1)
+    ring = wraps.Ring(fields["epoch"], kin, further, number, turn)
     made = wraps.seal_wrap(fields["master"], ring, fields["kek"], fields["nonce"], owner)
     assert wraps.open_wrapped(made, fields["kek"], owner) == (fields["master"], ring)
     return {"wrap": made, "name": wraps.wrap_register(fields["kek"]).name}

@@ -77,6 +77,9 @@ def ringed_wrap(case: Case) -> Case:
     owner = (case["realm"], case["user"], case["memory_size"], case["passes"], case["lanes"])
     bound, nonce = enc("dfs 1 wrap", 2, *owner), case["nonce"]
     ring = enc(1, case["epoch"], case["kin"], case["further"])
+    if "generation" in case:
+        turns = [case["turn"]] if case["turn"] else []
+        ring = enc(2, case["epoch"], case["kin"], case["further"], case["generation"], turns)
     sealed = AESGCMSIV(case["kek"]).encrypt(nonce, case["master"], bound)
     sealed_ring = AESGCMSIV(expand(case["master"], "ring")).encrypt(nonce, ring, bound)
     return {"wrap": enc(2, nonce, sealed, sealed_ring), "name": expand(case["kek"], "wrap name")[:16]}

@@ -1,31 +1,37 @@
 """How a vault comes to count on a node, stops counting when it lost something, and counts again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from attrs import evolve
 
 from dfs.core import life, messages
 from dfs.core.errors import ConflictError, RemoteProtocolError, StoreError
-from dfs.core.interface import Store
-from dfs.core.node import VaultNode
-from dfs.core.roster import encode_roster
+from dfs.core.interface import Store, Transaction
+from dfs.core.node import Commit, VaultNode
+from dfs.core.roster import decode_roster, encode_roster
 from dfs.core.types import NO_BALLOT, Ballot, Roster, VaultState
 from dfs.core.wire import RosterDiffersError
 from dfs.testing.stores import ballot
 from tests.unit.node_bench import (
     DIGEST,
     HERE,
+    KEY,
     NODES,
     ROSTER,
     Bench,
     Direct,
     TestEnv,
     bench_of,
+    item,
     mine,
     opened_store,
 )
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -76,10 +82,61 @@ def test_only_a_vault_without_roster_joins(new: Bench) -> None:
 
 def test_a_joining_vault_is_neither_created_nor_activated(new: Bench) -> None:
     joined(new)
-    other = encode_roster(Roster(2, NODES, 4, 1))
+    other = encode_roster(Roster(2, NODES, 3, 1))
     assert new.reply(messages.Create(other)) == messages.CreateReply(ROSTER)
     new.ask(messages.Activate(DIGEST))
     assert new.vault.state is VaultState.JOINING
+
+
+def later(epoch: int) -> bytes:
+    return encode_roster(evolve(decode_roster(ROSTER), epoch=epoch))
+
+
+def test_a_later_epoch_of_the_same_roster_takes_its_place(store: Store, new: Bench) -> None:
+    new.active()
+    assert new.reply(messages.Create(later(3))) == messages.CreateReply(later(3))
+    assert new.vault.state is VaultState.ACTIVE
+    with pytest.raises(RosterDiffersError) as caught:
+        new.prepare(1)
+    assert caught.value.roster == later(3)
+    mark = new.vault.mark
+    for epoch in (1, 2, 3):
+        assert new.reply(messages.Create(later(epoch))) == messages.CreateReply(later(3))
+    assert new.vault.mark == mark, "what changes nothing commits nothing"
+    assert bench_of(store).vault.login_reply() == messages.LoginReply(VaultState.ACTIVE, later(3))
+
+
+def test_a_joining_vault_takes_a_later_epoch_and_goes_on_joining(new: Bench) -> None:
+    joined(new)
+    assert new.reply(messages.Create(later(2))) == messages.CreateReply(later(2))
+    assert new.vault.state is VaultState.JOINING
+
+
+class Late:
+    """Commits what comes first only after something else was done."""
+
+    def __init__(self, inside: Commit, before: Callable[[], object]) -> None:
+        self.inside, self.before = inside, [before]
+
+    def run(self, work: Callable[[Transaction], T]) -> T:
+        if self.before:
+            self.before.pop()()
+        return self.inside.run(work)
+
+    def later(self, work: Callable[[Transaction], object]) -> None:
+        self.inside.later(work)
+
+
+def test_nothing_is_accepted_that_waited_while_the_epoch_changed(new: Bench) -> None:
+    """It was looked at before, and its turn to be committed came after."""
+    new.active()
+    new.prepare(1)
+    new.vault.commit = Late(new.vault.commit, lambda: new.ask(messages.Create(later(2))))
+    with pytest.raises(RosterDiffersError):
+        new.accept(item(1))
+    state = new.vault.store.view(lambda view: view.register(KEY))
+    assert state is not None
+    assert not state.accepted
 
 
 def test_another_roster_ends_no_join(new: Bench) -> None:

@@ -65,7 +65,7 @@ def bench(new: Bench) -> Bench:
 def test_a_new_vault_takes_its_roster_once(new: Bench) -> None:
     assert new.vault.login_reply() == messages.LoginReply(VaultState.NEW, b"")
     assert new.reply(messages.Create(ROSTER)) == messages.CreateReply(ROSTER)
-    other = encode_roster(Roster(2, NODES, 4, 1))
+    other = encode_roster(Roster(2, NODES, 3, 1))
     assert new.reply(messages.Create(other)) == messages.CreateReply(ROSTER)
     assert new.vault.login_reply() == messages.LoginReply(VaultState.NEW, ROSTER)
     new.ask(messages.Activate(DIGEST))

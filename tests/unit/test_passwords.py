@@ -1,6 +1,7 @@
 """What opens the vault, changed over real connections to nodes in this process."""
 
 import base64
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 from attrs import evolve
 
 from dfs import passwords
+from dfs.cluster import open_cluster
 from dfs.core import credentials, messages
 from dfs.core.errors import (
+    BusyError,
     ConfigError,
     ConflictError,
     LoginError,
@@ -23,7 +26,8 @@ from dfs.core.keys import login_keys
 from dfs.core.node import VaultNode
 from dfs.core.places import load_conf
 from dfs.core.settings import ClientConf
-from dfs.passwords import Passwords, make_key_file, public_text
+from dfs.core.wraps import Stage
+from dfs.passwords import KeyRotated, Passwords, make_key_file, public_text
 
 OLD = bytes(range(32))
 
@@ -221,3 +225,84 @@ def test_a_first_use_that_fails_is_told_as_what_it_is(
     home.dfs("ls")  # both are good
     assert not Passwords(conf_with(new_key)).log_in("").made
     home.dfs("ls", status=12)
+
+
+# --- The master key ---
+
+
+def rotated(*, until: Stage | None = None) -> KeyRotated | None:
+    """Rotate the key; or stop when a stage begins, as a client that is killed then."""
+
+    def entered(stage: Stage) -> None:
+        if stage is until:
+            raise KeyboardInterrupt
+
+    with Passwords(load_conf()).rotation() as rotation:
+        try:
+            return rotation.run(entered=entered, progress=str)
+        except KeyboardInterrupt:
+            return None
+
+
+def test_an_open_cluster_finds_another_key_by_itself(home: Any) -> None:
+    home.write("f", b"content")
+    home.dfs("put", "f")
+    with open_cluster() as cluster:
+        assert [item.entry.path for item in cluster.ls()] == ["f"]
+        done = rotated()
+        assert done == KeyRotated(2, 1, 7, ())
+        got = io.BytesIO()
+        cluster.get("f", got)
+        assert got.getvalue() == b"content"
+        rotated()
+        assert cluster.put("g", io.BytesIO(b"other")).version
+        rotated()
+        cluster.mkdir("d")
+        rotated()
+        assert cluster.rename("g", "d/g") == ["d/g"]
+        rotated()
+        assert {item.entry.path for item in cluster.walk()} == {"d", "d/g", "f"}
+        rotated()
+        assert not cluster.repair().left
+        assert not cluster.suspicions
+    assert home.dfs("ls") == ["d/", "f"]
+
+
+def test_who_wants_to_write_meanwhile_is_told_to_wait(home: Any) -> None:
+    home.write("f", b"content")
+    home.dfs("put", "f")
+    with open_cluster() as before:
+        rotated(until=Stage.CLOSED)
+        home.dfs("put", "f", status=11)
+        assert "can be read, not written" in home.err
+        assert "dfs key rotate" in home.err
+        assert home.dfs("ls") == ["f"]
+        with open_cluster() as cluster:
+            for attempt in (
+                lambda: cluster.put("g", io.BytesIO(b"other")),
+                lambda: cluster.mkdir("d"),
+                lambda: cluster.rm("f"),
+                lambda: cluster.rename("f", "g"),
+            ):
+                with pytest.raises(BusyError):
+                    attempt()
+            assert [item.entry.path for item in cluster.ls()] == ["f"]
+            rotated()
+            cluster.mkdir("d")  # it looks again by itself
+        assert before.mkdir("e") is None  # type: ignore[func-returns-value]
+    assert home.dfs("ls") == ["d/", "e/", "f"]
+
+
+def test_too_few_nodes_tell_no_keys_that_are_believed_later(home: Any) -> None:
+    """Opened beside one node that missed everything, the vault is opened anew when the others are back."""
+    home.write("f", b"content")
+    home.dfs("put", "f")
+    opened = []
+    with open_cluster() as cluster:
+        opened.append(cluster._vault.keys)
+        cluster._is_stale = True  # as if R nodes had not answered
+        rotated()
+        cluster.refresh()
+        assert cluster._vault.keys != opened[0]
+        assert not cluster._is_stale
+        assert [item.entry.path for item in cluster.ls()] == ["f"]

@@ -3,11 +3,21 @@
 from collections import Counter
 
 import pytest
+from attrs import evolve
 from hypothesis import given, strategies as st
 
 from dfs.core import limits
 from dfs.core.errors import RemoteProtocolError
-from dfs.core.roster import decode_roster, encode_roster, group_of, rank, roster_digest, score
+from dfs.core.roster import (
+    decode_roster,
+    encode_roster,
+    group_of,
+    lineage,
+    rank,
+    roster_digest,
+    score,
+    succeeds,
+)
 from dfs.core.types import DirectoryId, Node, NodeId, Roster
 
 
@@ -147,3 +157,21 @@ def test_a_group_is_the_best_nodes_in_roster_order() -> None:
         assert {roster.nodes[index] for index in group} == set(best)
         groups.add(group)
     assert len(groups) > 20
+
+
+def test_only_a_later_epoch_of_the_same_nodes_succeeds() -> None:
+    before = encode_roster(ROSTER)
+    later = encode_roster(evolve(ROSTER, epoch=4))
+    assert succeeds(later, before)
+    assert lineage(later) == (encode_roster(evolve(ROSTER, epoch=1)), 4)
+    for other in (
+        before,
+        encode_roster(evolve(ROSTER, epoch=2)),
+        encode_roster(evolve(ROSTER, epoch=9, nodes=ROSTER.nodes[:2], group_size=2)),
+        encode_roster(evolve(ROSTER, epoch=9, tolerance=1)),
+        encode_roster(evolve(ROSTER, epoch=9, nodes=ROSTER.nodes[::-1])),
+        b"",
+        b"\x95",
+    ):
+        assert not succeeds(other, before)
+    assert not succeeds(later, b"none")

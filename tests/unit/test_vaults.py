@@ -8,7 +8,7 @@ from attrs import evolve
 from dfs.core import limits, messages, vaults
 from dfs.core.effects import Operation
 from dfs.core.errors import ConflictError, NotInitialisedError, QuorumError, SealedError, UnreachableError
-from dfs.core.keys import KEY_FILE, KdfParameters, login_keys
+from dfs.core.keys import KEY_FILE, KdfParameters, login_keys, vault_keys
 from dfs.core.roster import decode_roster, encode_roster
 from dfs.core.types import Node, NodeId, Roster, VaultState
 from dfs.core.vaults import (
@@ -21,6 +21,7 @@ from dfs.core.vaults import (
     open_wrap,
     settled,
 )
+from dfs.core.wraps import Stage, Turn
 from tests.unit.world import World
 
 INES = Owner("orchard", "ines", KEY_FILE, login_keys(b"i" * 32))
@@ -166,6 +167,64 @@ def test_the_roster_counts_that_most_nodes_tell(world: World) -> None:
     newest = members | dict.fromkeys(sorted(members)[:3], Member(VaultState.ACTIVE, new))
     assert current_roster(newest) == new
     assert current_roster({}) == b""
+
+
+def test_one_liar_raises_no_epoch_and_fewer_than_r_know_the_latest(world: World) -> None:
+    def told(*epochs: int) -> int:
+        members = {
+            server.node_id: Member(VaultState.ACTIVE, encode_roster(evolve(world.roster, epoch=epoch)))
+            for server, epoch in zip(world.servers, epochs, strict=False)
+        }
+        return decode_roster(current_roster(members)).epoch
+
+    assert told(1, 1, 1, 9) == 1
+    assert told(9, 3, 3, 3) == 3
+    assert told(3, 3, 3, 1) == 3
+    assert told(3, 3, 1, 1) == 3  # two of them turn away who came before; the others are told
+    assert told(3, 1, 3) == 3
+    assert told(1, 3) == 3  # too few to decide anything
+    junk = dict.fromkeys((server.node_id for server in world.servers), Member(VaultState.ACTIVE, b"junk"))
+    assert current_roster(junk) == b"junk"
+
+
+def epochs(world: World) -> list[int]:
+    return [decode_roster(server.vault.roster).epoch for server in world.servers]
+
+
+def test_a_later_epoch_turns_away_who_came_before() -> None:
+    world = World(1)
+    before = world.vault()
+    world.servers[3].up = False
+    after = world.run(vaults.succeed(before, 2))
+    assert epochs(world) == [2, 2, 2, 1]
+    assert after.roster == evolve(before.roster, epoch=2)
+    assert len(after.counted) == 3
+    world.servers[3].up = True
+    members = dict(members_of(world))
+    members = world.run(vaults.renew(current_roster(members), members))
+    assert epochs(world) == [2] * 4
+    assert {member.roster for member in members.values()} == {encode_roster(after.roster)}
+    again = world.run(vaults.succeed(settled(before, current_roster(members), members), 2))
+    assert len(again.counted) == 4
+    for server in world.servers[:2]:
+        server.up = False
+    with pytest.raises(QuorumError, match="2 of 4 nodes turn away who came before, 3 needed"):
+        world.run(vaults.succeed(again, 3))
+
+
+@pytest.mark.parametrize(
+    ("stage", "closed"), [(Stage.COPYING, False), (Stage.CLOSED, True), (Stage.REMOVING, False)]
+)
+def test_a_vault_is_closed_while_the_last_changes_are_copied(stage: Stage, closed: bool) -> None:
+    world = World(1)
+    turn = Turn(stage, 2, b"o" * 32)
+    vault = world.run(vaults.in_force(world.vault(), turn))
+    assert vault.closed is closed
+    assert vault.others == (vault_keys(b"o" * 32),)
+    assert epochs(world) == [2 if stage is Stage.REMOVING else 1] * 4
+    for server in world.servers[:2]:
+        server.up = False
+    assert world.run(vaults.in_force(vault, turn)).closed is (stage is not Stage.COPYING)
 
 
 def test_nodes_that_join_do_not_count(world: World) -> None:
