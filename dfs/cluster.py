@@ -5,6 +5,7 @@ own.
 """
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from dfs.core.places import load_conf as load_conf, state_folder, system_user
 from dfs.core.records import frozen
 from dfs.core.registry import Registry
 from dfs.core.remembering import Memories
-from dfs.core.settings import ClientConf, Conf
+from dfs.core.settings import ClientConf, Conf, NodeConf
 from dfs.core.spans import Span
 from dfs.core.types import Entry, EntryKind, NodeId, Outcome, Version
 from dfs.names import Names
@@ -144,8 +145,16 @@ def _opened(conf: ClientConf, options: ClientOptions, state: Path) -> "Cluster":
 
 
 def make_registry(conf: Conf) -> Registry:
-    """Return the registry with the built-in plugins and what the conf allows."""
-    return Registry(BUILTIN, conf.plugins_allow, conf.plugins_block)
+    """Return the registry with the built-in plugins and what the conf allows.
+
+    A node imports only what its conf names: without ``[plugins] allow`` the packages that its transport,
+    store and sections of plugins are called after (``NAME`` or ``dfs-NAME``).
+    """
+    allow: Collection[str] = conf.plugins_allow
+    if isinstance(conf, NodeConf) and not allow:
+        named = (conf.transport, conf.store, *conf.plugins)
+        allow = {text for name in named for text in (name, f"dfs-{name}")}
+    return Registry(BUILTIN, allow, conf.plugins_block, clock=time.perf_counter)
 
 
 def client_options(conf: ClientConf, registry: Registry, state: Path, secret: LoginSecret) -> ClientOptions:

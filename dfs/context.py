@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -239,7 +240,7 @@ class Context(UsersOfNodes):
             try:
                 self._registry = make_registry(self.conf())
             except NoConfError:
-                self._registry = Registry(BUILTIN)
+                self._registry = Registry(BUILTIN, clock=time.perf_counter)
             self._load_files(self._registry)
         return self._registry
 

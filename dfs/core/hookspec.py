@@ -4,7 +4,7 @@ None is called on the data path. An implementation returns plugin objects, ``()`
 is no first-result, wrapper or historic hook.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import pluggy
@@ -21,7 +21,11 @@ from dfs.core.interface import (
 )
 
 PROJECT_NAME: Final = "dfs"  # pluggy project and entry-point group
+# What a plugin module states that it was written for. A change that would break a plugin raises the first;
+# the second follows only after a release that warned of it (docs/plugins.md, "What is promised").
 DFS_API_VERSION: Final = 1
+DFS_API_VERSION_MIN: Final = 1
+DEPRECATED: Final[Mapping[str, str]] = {}  # names of dfs.core.api that will go -> what to use instead
 
 hookspec = pluggy.HookspecMarker(PROJECT_NAME)
 hookimpl = pluggy.HookimplMarker(PROJECT_NAME)

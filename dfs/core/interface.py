@@ -800,9 +800,13 @@ class ChunkerPlugin(Plugin):
 
 @frozen(kw_only=True)
 class StorePlugin(FormatPlugin):
-    """Declares a store; the format version is written into its directory."""
+    """Declares a store; the format version is written into its directory.
+
+    ``durable``: False for one that keeps nothing when its process ends, for tests only.
+    """
 
     make: Callable[[StoreOptions], Store] = field(validator=is_callable())
+    durable: bool = True
 
 
 @frozen(kw_only=True)

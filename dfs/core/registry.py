@@ -75,6 +75,8 @@ class Found(Generic[P_co]):
 
     plugin: P_co
     source: Source
+    load_s: float | None = None  # what importing its module took; None when nobody looked at a clock
+    notes: tuple[str, ...] = ()  # what will not work any more one day
 
     @property
     def package(self) -> str:
@@ -105,7 +107,10 @@ class Failure:
 
 @frozen
 class PluginStatus:
-    """A line of `dfs plugins`. ``format_version``: 0 for none. ``reason``: why it is unusable, or ""."""
+    """A line of `dfs plugins`. ``format_version``: 0 for none. ``reason``: why it is unusable, or "".
+
+    ``entry``: the module, entry point or file it came from. ``load_s``, ``notes``: as in `Found`.
+    """
 
     hook: str
     name: str
@@ -114,6 +119,9 @@ class PluginStatus:
     package_version: str
     format_version: int = 0
     reason: str = ""
+    entry: str = ""
+    load_s: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Registry:
@@ -121,6 +129,7 @@ class Registry:
 
     Args: ``builtin``: the table of the composition root. ``allow``, ``block``: names of entry points or
     distributions; where ``allow`` is not empty nothing else is imported. ``entry_points``: for tests.
+    ``clock``: seconds, to tell how long imports take.
     """
 
     def __init__(
@@ -129,11 +138,13 @@ class Registry:
         allow: Collection[str] = (),
         block: Collection[str] = (),
         entry_points: "Callable[[], Iterable[EntryPoint]] | None" = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._builtin: Final = builtin
         self._allow: Final = frozenset(map(normal, allow))
         self._block: Final = frozenset(map(normal, block))
         self._entry_points: Final = entry_points or _installed
+        self._clock: Final = clock
         self._loaded: Final[dict[tuple[str, str], list[Found[Plugin]]]] = {}
         self._failures: Final[list[Failure]] = []
         self._refused: Final[list[str]] = []  # what the conf keeps out
@@ -299,11 +310,14 @@ class Registry:
 
         Raises: PluginError and its subclasses: it cannot be used; the text names the source.
         """
+        started_s = self._clock() if self._clock is not None else 0.0
         try:
             module = load()
         except (Exception, SystemExit) as error:  # foreign code may raise anything
             raise PluginError(f"{source} cannot be imported: {type(error).__name__}: {error}") from error
+        load_s = self._clock() - started_s if self._clock is not None else None
         declared = _declared(source, module)
+        notes = () if source.package == PACKAGE else _notes(source, module)
         for hook, plugin in declared:
             if source.package != PACKAGE and plugin.name in self._builtin.get(hook, {}):
                 raise PluginConflictError(
@@ -311,7 +325,7 @@ class Registry:
                     next_step="Uninstall it or block it in the conf: [plugins] block.",
                 )
         for hook, plugin in declared:
-            self._loaded.setdefault((hook, plugin.name), []).append(Found(plugin, source))
+            self._loaded.setdefault((hook, plugin.name), []).append(Found(plugin, source, load_s, notes))
 
     def _names(self, hook: str) -> Sequence[str]:
         return sorted(
@@ -384,10 +398,13 @@ def _declared(source: Source, module: object) -> Sequence[tuple[str, Plugin]]:
     from dfs.core import hookspec
 
     version = getattr(module, "DFS_API_VERSION", None)
-    if version != hookspec.DFS_API_VERSION:
+    current, oldest = hookspec.DFS_API_VERSION, hookspec.DFS_API_VERSION_MIN
+    if not isinstance(version, int) or not oldest <= version <= current:
+        known = str(current) if oldest == current else f"{oldest} to {current}"
+        newer = isinstance(version, int) and version > current
         raise PluginVersionError(
-            f"{source} is made for version {version} of the plugin interface, not {hookspec.DFS_API_VERSION}",
-            next_step=advice(source.package, upgrade=True),
+            f"{source} is made for version {version} of the plugin interface, not {known}",
+            next_step=advice(PACKAGE if newer else source.package, upgrade=True),
         )
     hooks = pluggy.PluginManager(hookspec.PROJECT_NAME)
     hooks.add_hookspecs(hookspec)
@@ -414,6 +431,29 @@ def _declared(source: Source, module: object) -> Sequence[tuple[str, Plugin]]:
     if len({(hook, plugin.name) for hook, plugin in declared}) < len(declared):
         raise PluginConflictError(f"{source} declares one name twice")
     return declared
+
+
+def _notes(source: Source, module: object) -> tuple[str, ...]:
+    """Return, and warn of, what a module uses that will go one day."""
+    import warnings
+
+    from dfs.core import api, hookspec
+
+    notes = []
+    version = getattr(module, "DFS_API_VERSION", None)
+    if version != hookspec.DFS_API_VERSION:
+        notes.append(
+            f"made for version {version} of the plugin interface; {hookspec.DFS_API_VERSION} is current"
+        )
+    used = {id(value) for value in vars(module).values()}
+    notes.extend(
+        f"{name} will go: {instead}"
+        for name, instead in hookspec.DEPRECATED.items()
+        if id(getattr(api, name)) in used
+    )
+    for note in notes:
+        warnings.warn(f"{source}: {note}", DeprecationWarning, stacklevel=2)
+    return tuple(notes)
 
 
 def _called(source: Source, hook: str, function: Callable[[], Iterable[Plugin]]) -> Sequence[Plugin]:
@@ -454,4 +494,7 @@ def _status(hook: str, found: Found[Plugin]) -> PluginStatus:
         found.package,
         found.package_version,
         plugin.format_version if isinstance(plugin, FormatPlugin) else 0,
+        entry=found.source.entry,
+        load_s=found.load_s,
+        notes=found.notes,
     )

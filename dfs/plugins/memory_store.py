@@ -516,4 +516,5 @@ def make(options: StoreOptions) -> Store:
 @hookimpl
 def dfs_stores() -> Iterable[StorePlugin]:
     """Declare memory."""
-    return (StorePlugin(name=NAME, summary="nothing survives the process; for tests", make=make),)
+    summary = "nothing survives the process; for tests"
+    return (StorePlugin(name=NAME, summary=summary, make=make, durable=False),)

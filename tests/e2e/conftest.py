@@ -33,6 +33,7 @@ class Node:
     port: int = 0
     process: "subprocess.Popen[str] | None" = None
     prefix: Sequence[str] = ()  # a command that runs it elsewhere
+    program: Sequence[str] = COMMAND
 
     @property
     def address(self) -> str:
@@ -49,7 +50,7 @@ class Node:
         with log.open("a") as errors:
             self.process = subprocess.Popen(
                 [
-                    *(*self.prefix, *COMMAND, "serve", "--dir", str(self.directory)),
+                    *(*self.prefix, *self.program, "serve", "--dir", str(self.directory)),
                     *("--port", str(self.port), *self.arguments),
                 ],
                 stdin=subprocess.DEVNULL,

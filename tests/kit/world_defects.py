@@ -405,7 +405,7 @@ for what, caught_by, plugin in (
     ("a slice begins elsewhere", "test_a_slice_reads_any_part", vaults(Misread)),
     ("bad shares are forgotten", "test_a_corrupt_share_is_bad_until_it_is_replaced", transactions(Forgiving)),
 ):
-    seed("store", what, caught_by, plugin, durable=False)
+    seed("store", what, caught_by, plugin)
 CRASH = "test_a_crash_at_any_point_loses_nothing_acknowledged"
 FAILING = "test_an_error_at_any_point_is_told_and_loses_nothing"
 seed("store", "shares are not synced", CRASH, through(Unsynced))

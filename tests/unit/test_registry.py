@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import dfs
+from dfs.cluster import make_registry
 from dfs.core import hookspec
 from dfs.core.errors import (
     IntegrityError,
@@ -23,6 +24,7 @@ from dfs.core.errors import (
 )
 from dfs.core.interface import CipherPlugin, Options, Plugin
 from dfs.core.registry import HOOKS, Registry
+from dfs.core.settings import NodeConf
 from dfs.plugins import BUILTIN
 
 PACKAGES = Path(__file__).parent.parent / "packages"
@@ -448,3 +450,42 @@ def test_an_entry_point_without_distribution_still_works(install: Install) -> No
     entry = EntryPoint(name="foxglove", value="dfs_foxglove", group="dfs")
     found = Registry(SMALL, entry_points=lambda: [entry]).get("dfs_ciphers", "foxglove")
     assert (found.package, found.package_version) == ("dfs_foxglove", "")
+
+
+def test_loading_is_timed_when_there_is_a_clock(install: Install) -> None:
+    ticks = iter(range(100))
+    registry = Registry(BUILTIN, clock=lambda: float(next(ticks)))
+    assert registry.get("dfs_ciphers", "xor").load_s == 1.0
+    assert Registry(BUILTIN).get("dfs_ciphers", "xor").load_s is None
+
+
+def test_what_will_go_is_noted_and_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hookspec, "DFS_API_VERSION", 2)
+    monkeypatch.setattr(hookspec, "DEPRECATED", {"CipherPlugin": "use CodePlugin"})
+    registry = Registry(BUILTIN)
+    with (
+        pytest.warns(DeprecationWarning, match="made for version 1"),
+        pytest.warns(DeprecationWarning, match="CipherPlugin will go: use CodePlugin"),
+    ):
+        registry.load_file(str(PACKAGES / "dfs-foxglove" / "dfs_foxglove.py"))
+    assert registry.get("dfs_ciphers", "foxglove").notes == (
+        "made for version 1 of the plugin interface; 2 is current",
+        "CipherPlugin will go: use CodePlugin",
+    )
+
+
+def test_a_version_yet_to_come_asks_for_a_newer_dfs(tmp_path: Path) -> None:
+    (tmp_path / "later.py").write_text("DFS_API_VERSION = 2\n")
+    with pytest.raises(PluginVersionError, match="version 2 of the plugin interface, not 1") as caught:
+        Registry(BUILTIN).load_file(str(tmp_path / "later.py"))
+    assert caught.value.next_step == "Install it: pip install --upgrade dfs."
+
+
+def test_a_node_imports_only_what_its_conf_names(install: Install) -> None:
+    install("dfs-foxglove", "dfs-broken")
+    registry = make_registry(NodeConf(dir="x", store="snapdragon"))
+    with pytest.raises(UnknownPluginError, match="kept out by the conf"):
+        registry.get("dfs_stores", "snapdragon")
+    assert not {"dfs_foxglove", "dfs_broken"} & set(sys.modules)
+    registry = make_registry(NodeConf(dir="x", plugins={"foxglove": {}}))
+    assert registry.get("dfs_ciphers", "foxglove").package == "dfs-foxglove"

@@ -6,7 +6,6 @@ from dfs.testing import StoreContract
 
 class TestMemory(StoreContract):
     (plugin,) = memory_store.dfs_stores()
-    durable = False
 
 
 class TestVolumes(StoreContract):

@@ -247,7 +247,7 @@ class CodeContract(OptionedContract[CodePlugin]):
         """Encoding and decoding 4 MiB makes no object of that size beside the targets."""
         geometry = self.plugin.fit(Geometry(2, 4))
         code, size = self.new(geometry), 4 * MIB // geometry.needed
-        stripe = NOISE * 4
+        stripe = (NOISE * 4)[: size * geometry.needed]
         parity = [bytearray(size) for _ in range(geometry.total - geometry.needed)]
         made = bytearray(size)
         with memory_bound(MIB):

@@ -6,4 +6,4 @@ from dfs.testing.contracts.store_shares import StoreShares
 
 
 class StoreContract(StoreShares, StoreRows, StoreCrashes):
-    """Derive it and name the ``plugin``; ``durable``: False for one that keeps nothing."""
+    """Derive it and name the ``plugin``."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import pytest
 
@@ -14,10 +14,9 @@ INLINE_SIZE_MAX: Final = 64
 
 
 class StoreSetup(OptionedContract[StorePlugin]):
-    """``durable``: it survives its process; what does not is for tests only, and skips crashes visibly."""
+    """A plugin that declares itself not ``durable`` is for tests only, and skips crashes visibly."""
 
     kind = StorePlugin
-    durable: ClassVar[bool] = True
 
     def options(self, folder: Path, files: Files, values: Settings) -> StoreOptions:
         """Return the options a node would give."""
@@ -53,5 +52,5 @@ class StoreSetup(OptionedContract[StorePlugin]):
 
     def skip_unless_durable(self) -> Any:  # noqa: ANN401 - pytest.skip does not return
         """Skip the test for a store that keeps nothing."""
-        if not self.durable:
+        if not self.plugin.durable:
             pytest.skip("declared as not durable: for tests only")
