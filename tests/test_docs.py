@@ -8,6 +8,7 @@ import pytest
 
 from dfs.core import errors, hookspec, limits, messages, wire
 from dfs.core.errors import DfsError
+from tests import plugin_pages
 
 ROOT = Path(__file__).parent.parent
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text("utf-8")
@@ -114,3 +115,38 @@ def test_every_attacker_has_a_row_and_a_chapter_that_names_tests() -> None:
     titled = re.findall(r"\b[A-K]\b", titles)
     assert sorted(titled) == rows
     assert all("`tests/" in chapter for chapter in chapters)
+
+
+PLUGINS = (ROOT / "docs/plugins.md").read_text("utf-8")
+
+
+def section(kind: str) -> str:
+    """The section of a hook, on one line where it is wrapped."""
+    title = f": `{plugin_pages.KIND_HOOK[kind]}`\n"
+    assert title in PLUGINS
+    return PLUGINS.partition(title)[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("kind", plugin_pages.KIND_HOOK)
+def test_every_hook_stands_with_its_exact_signature(kind: str) -> None:
+    """When it fails: ``python -m tests.plugin_pages KIND`` prints what the section must have."""
+    assert plugin_pages.signature_text(kind) in section(kind)
+
+
+@pytest.mark.parametrize("kind", plugin_pages.KIND_HOOK)
+def test_every_hook_has_the_example_that_is_written(kind: str) -> None:
+    if kind != "store":
+        assert plugin_pages.example(kind) in section(kind)
+
+
+@pytest.mark.parametrize("kind", plugin_pages.KIND_HOOK)
+def test_every_test_of_a_contract_is_explained(kind: str) -> None:
+    page = " ".join(section(kind).split())
+    for name, says in plugin_pages.contract_tests(kind):
+        assert f"- `{name}`{': ' + says if says else ''}" in page
+    named = set(re.findall(r"`(test_\w+)`", section(kind)))
+    assert named == {name for name, _ in plugin_pages.contract_tests(kind)}
+
+
+def test_the_version_of_the_interface_is_promised() -> None:
+    assert f"`DFS_API_VERSION`, {hookspec.DFS_API_VERSION} today" in PLUGINS
