@@ -28,7 +28,7 @@ from dfs.core.reading import read_registers
 from dfs.core.transfer import Vault
 from dfs.core.types import Entry, EntryKind, NodeId, RegisterKey, Version
 from dfs.core.vaults import OpenedWrap, Owner
-from dfs.core.wraps import Kin, Ring, Stage, seal_wrap, wrap_register
+from dfs.core.wraps import KIN_COUNT_MAX, Kin, Ring, Stage, seal_wrap, wrap_register
 
 CHANGED: Final = "the vault's passwords or its key were changed meanwhile, by another client"
 
@@ -136,8 +136,19 @@ def tell(owner: Owner, epoch: int, held: Mapping[NodeId, LoginKeys]) -> Operatio
 
 
 def catch_up(owner: Owner, epoch: int, held: Mapping[NodeId, LoginKeys]) -> Operation[Answers]:
-    """Tell nodes the owner's login key, as `tell`, and that it is in use: a former one is over there."""
+    """Tell nodes the owner's login key, as `tell`, and that it is in use: a former one is over there.
+
+    A node may have been told of another change from the same password, which then was not used anywhere: it
+    takes a later epoch only.
+    """
     answers = yield from tell(owner, epoch, held)
+    for later in range(epoch + 1, epoch + 1 + KIN_COUNT_MAX):
+        ahead = {node for node, error in answers.errors.items() if isinstance(error, ConflictError)}
+        if not ahead:
+            break
+        again = yield from tell(owner, later, {node: held[node] for node in ahead})
+        others = {node: error for node, error in answers.errors.items() if node not in ahead}
+        answers = Answers({**answers.replies, **again.replies}, {**others, **again.errors})
     yield from tell(owner, epoch, dict.fromkeys(answers.replies, owner.login))
     return answers
 

@@ -61,8 +61,10 @@ class Door:
         if self.held is None or self.signer not in self.known:
             raise LoginError("who are you?")
         if isinstance(request, messages.Rekey):
-            signer, self.signer = self.signer, request.public_key
-            return self.server.vault.rekey(request, line=LINE, signer=signer, realm="orchard", user="ines")
+            signer, vault = self.signer, self.server.vault
+            answer = vault.rekey(request, line=LINE, signer=signer, realm="orchard", user="ines")
+            self.signer = request.public_key
+            return answer
         return self.inside(request, bulk)
 
 
@@ -313,6 +315,29 @@ def test_of_two_changes_at_once_the_wraps_tell_who_was_first() -> None:
     house.world.run(rekeying.begin(vault, OLD, found, NEW))
     with pytest.raises(ConflictError, match="meanwhile, by another client"):
         house.world.run(rekeying.begin(vault, OLD, found, THIRD))
+
+
+def test_of_two_changes_at_once_the_one_that_is_used_is_told_to_all_nodes() -> None:
+    """The other reached one node, under a later epoch: that is not for ever in the way."""
+    house = House(6)
+    vault, held = house.world.vault(), house.knock(OLD.login)
+    found = house.world.run(find_wrap(vault, OLD))
+    assert found is not None
+    ring = house.world.run(rekeying.begin(vault, OLD, found, NEW))
+    again = house.world.run(find_wrap(vault, OLD))
+    assert again is not None
+    other = house.world.run(rekeying.begin(vault, OLD, again, THIRD))
+    assert other.epoch == ring.epoch + 1
+    *three, last = held
+    house.world.run(rekeying.tell(NEW, ring.epoch, {node: held[node] for node in three}))
+    house.world.run(rekeying.tell(THIRD, other.epoch, {last: held[last]}))
+    assert house.doors[last].known == (THIRD.login.public_key, OLD.login.public_key)
+    house.perform(house.enter(NEW))
+    assert [door.known for door in house.doors.values()] == [(NEW.login.public_key,)] * 4
+    assert house.wrap(OLD) is None
+    fourth = evolve(OLD, login=login_keys(b"\4" * 32))
+    house.perform(house.change(NEW, fourth))
+    assert [door.known for door in house.doors.values()] == [(fourth.login.public_key,)] * 4
 
 
 def test_a_change_that_the_old_key_did_not_sign_is_refused() -> None:
