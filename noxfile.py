@@ -6,6 +6,7 @@
 import re
 import shutil
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -179,6 +180,33 @@ def docs(session: nox.Session) -> None:
     remote = [page.name for page in target.rglob("*.html") if REMOTE_ASSET.search(page.read_text("utf-8"))]
     if remote:
         session.error(f"these pages load something from elsewhere: {remote}")
+
+
+@nox.session(python=PYTHONS[0])
+def binary(session: nox.Session) -> None:
+    """Build one executable `dfs`, try it where no Python is, print its size and its time to start."""
+    session.install(".", *group("binary"))
+    work = Path(session.create_tmp()).resolve()
+    shutil.rmtree(work / "build", ignore_errors=True)
+    isal = [str(path) for path in Path(session.virtualenv.location).rglob("pyeclib.libs/libisal*")]
+    session.run(
+        *("pyinstaller", "--onefile", "--name", "dfs", "--noconfirm", "--log-level", "ERROR"),
+        *("--collect-submodules", "dfs.plugins", "--copy-metadata", "dfs"),  # plugins are imported by name
+        *(f"--add-binary={path}:pyeclib.libs" for path in isal),
+        *("--exclude-module", "tkinter", "--exclude-module", "dfs.testing"),
+        *("--workpath", str(work / "build"), "--specpath", str(work), "--distpath", "dist"),
+        "packaging/binary.py",
+    )
+    executable = Path("dist/dfs").resolve()
+    session.install(*group("test"))
+    session.run("pytest", "-q", "tests/e2e/test_binary.py", env={"DFS_BINARY": str(executable)})
+    times = []
+    for _ in range(5):
+        start_s = time.perf_counter()
+        session.run(str(executable), "--help", external=True, silent=True, log=False)
+        times.append(time.perf_counter() - start_s)
+    size = executable.stat().st_size / 2**20
+    session.log(f"{executable}: {size:.1f} MiB, `dfs --help` in {min(times) * 1000:.0f} ms")
 
 
 @nox.session

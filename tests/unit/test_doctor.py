@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+import dfs
 from dfs import doctor
 from dfs.core.classic import ClassicUser, NodeAddress
 from dfs.core.errors import ConfigError, DfsError, LoginError, NoConfError
@@ -101,6 +102,11 @@ def test_a_clock_before_dfs_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1e9)
     (fault,) = faults(doctor.of_client(doors()))
     assert (fault.name, fault.fix) == ("clock", "set the clock (NTP)")
+
+
+def test_a_single_executable_has_no_files_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dfs, "__file__", "/nowhere/dfs/__init__.py")
+    assert faults(doctor.of_client(doors())) == []
 
 
 def test_an_unknown_plugin() -> None:

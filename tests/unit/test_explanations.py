@@ -11,7 +11,7 @@ from dfs.core.errors import DfsError
 from dfs.core.explanations import EXPLANATIONS, Explanation
 from dfs.plugins import BUILTIN
 
-ROOT = Path(__file__).parents[2] / "dfs"
+ROOT = Path(errors.__file__).parents[1]
 CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, DfsError)]
 COMMANDS = {*cli.commands, *ALIASES, *BUILTIN["dfs_commands"], "COMMAND"}
 

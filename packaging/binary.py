@@ -1,0 +1,5 @@
+"""The program inside the single executable that `nox -s binary` builds."""
+
+from dfs.cli import main
+
+main()
