@@ -193,7 +193,9 @@ def binary(session: nox.Session) -> None:
         *("pyinstaller", "--onefile", "--name", "dfs", "--noconfirm", "--log-level", "ERROR"),
         *("--collect-submodules", "dfs.plugins", "--copy-metadata", "dfs"),  # plugins are imported by name
         *(f"--add-binary={path}:pyeclib.libs" for path in isal),
-        *("--exclude-module", "tkinter", "--exclude-module", "dfs.testing"),
+        *("--hidden-import", "dfs.testing", "--collect-data", "dfs.testing"),  # what `plugins new` fills in
+        f"--add-data={Path('dfs/plugins/memory_store.py').resolve()}:dfs/plugins",
+        *("--exclude-module", "tkinter"),
         *("--workpath", str(work / "build"), "--specpath", str(work), "--distpath", "dist"),
         "packaging/binary.py",
     )

@@ -52,6 +52,12 @@ def test_every_command_and_option_is_there(pages: Any) -> None:
                 assert all(f"`{word}`" in part for word in option.opts), (name, option.opts)
 
 
+@pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
+def test_every_command_has_an_example(name: str, command: click.Command) -> None:
+    if not isinstance(command, click.Group):
+        assert "xample" in f"{command.epilog} {command.help}", name
+
+
 def test_every_key_and_variable_is_there(pages: Any) -> None:
     text = pages.confs_page()
     for conf_class in (ClientConf, NodeConf):

@@ -23,7 +23,7 @@ def cert() -> None:
     """Show the certificates of the nodes, trust a new one."""
 
 
-@cert.command("show")
+@cert.command("show", epilog="Example: dfs cert show")
 @click.pass_obj
 def show(context: CommandContext) -> None:
     """Show the certificate of each node of the conf, as SHA-256, and whether it is the known one."""
@@ -43,7 +43,7 @@ def show(context: CommandContext) -> None:
         context.emit("certificates", values, f"{node.name} {node.address}  {shown}  {state}")
 
 
-@cert.command("trust")
+@cert.command("trust", epilog="Example: dfs cert trust nas")
 @click.argument("node")
 @click.option("-n", "--dry-run", is_flag=True, help="Only show both certificates.")
 @click.pass_obj

@@ -276,7 +276,7 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt  # the same way out: nothing may be left behind
 
 
-@click.command("demo")
+@click.command("demo", epilog="Example: dfs demo --nodes 6")
 @click.option(
     "--nodes",
     "node_count",

@@ -43,7 +43,7 @@ def plugins(click_context: click.Context) -> None:
         listed(click_context.obj)
 
 
-@plugins.command("list")
+@plugins.command("list", epilog="Example: dfs --plugin mine.py plugins list")
 @click.pass_obj
 def list_plugins(context: CommandContext) -> None:
     """List the plugins, built-in and installed, and say what is wrong with them."""
@@ -85,7 +85,7 @@ def listed(context: CommandContext) -> None:
             context.fail(PluginError(f"{kind} {status.name}: {status.reason}" if kind else status.reason))
 
 
-@plugins.command("info")
+@plugins.command("info", epilog="Example: dfs plugins info zstd")
 @click.argument("name")
 @click.pass_obj
 def show(context: CommandContext, *, name: str) -> None:
@@ -115,7 +115,7 @@ def show(context: CommandContext, *, name: str) -> None:
         context.emit("plugins", values, text)
 
 
-@plugins.command("new")
+@plugins.command("new", epilog="Example: dfs plugins new rot13 --kind cipher")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="What it is to be.")
 @click.option(
@@ -187,7 +187,7 @@ def _store_template() -> str:
     return source
 
 
-@plugins.command("check")
+@plugins.command("check", epilog="Example: dfs plugins check dfs-rot13")
 @click.argument("package")
 @click.pass_obj
 def check(context: CommandContext, *, package: str) -> None:

@@ -38,7 +38,7 @@ def user() -> None:
     """Change the users file of a node: who may log in, by which key, and with how much room."""
 
 
-@user.command("add")
+@user.command("add", epilog="Example: dfs user add odile --quota 50GiB --users users")
 @click.argument("name")
 @click.argument("key", required=False)
 @click.option("--quota", metavar="SIZE", help="At most so much on the node, such as 50GiB.")
@@ -68,7 +68,7 @@ def add(
     _change(context, path, lambda file: file.added(record), f"added to {path}", [name], dry_run=dry_run)
 
 
-@user.command("remove")
+@user.command("remove", epilog="Example: dfs user remove odile -n --users users")
 @click.argument("name")
 @_of_file
 @click.pass_obj
@@ -80,7 +80,7 @@ def remove(context: CommandContext, *, name: str, users: str | None, dry_run: bo
         context.note(f"What {name} stored stays on the node: the line brings it back, with the same key.")
 
 
-@user.command("list")
+@user.command("list", epilog="Example: dfs user list --users users")
 @click.option("--users", metavar="FILE", help="The users file of the node; else that of its conf.")
 @click.pass_obj
 def show(context: CommandContext, *, users: str | None) -> None:
@@ -98,7 +98,7 @@ def show(context: CommandContext, *, users: str | None) -> None:
         context.note(warning)
 
 
-@user.command("quota")
+@user.command("quota", epilog="Example: dfs user quota odile 80GiB --users users")
 @click.argument("name")
 @click.argument("size")
 @_of_file
@@ -120,7 +120,7 @@ def _size(text: str, hint: str = "") -> int:
         raise ConfigError(f"quota: {error.what}", next_step=hint) from None
 
 
-@user.command("role")
+@user.command("role", epilog="Example: dfs user role tom healer --users users")
 @click.argument("name")
 @click.argument("role", type=click.Choice(ROLES))
 @_of_file
@@ -134,7 +134,7 @@ def appoint(context: CommandContext, *, name: str, role: str, users: str | None,
     _change(context, path, lambda file: file.with_role(name, role), path, [name], dry_run=dry_run)
 
 
-@user.command("convert")
+@user.command("convert", epilog="Example: dfs user convert -n --users users")
 @_of_file
 @click.pass_obj
 def convert(context: CommandContext, *, users: str | None, dry_run: bool) -> None:

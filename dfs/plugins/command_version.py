@@ -11,7 +11,7 @@ from dfs.core.api import DFS_API_VERSION as API_VERSION, CommandContext, Command
 DFS_API_VERSION = 1
 
 
-@click.command("version")
+@click.command("version", epilog="Example: dfs version --json")
 @click.pass_obj
 def version(context: CommandContext) -> None:
     """Show the versions of dfs and what it runs on."""

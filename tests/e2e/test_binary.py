@@ -111,5 +111,11 @@ def test_every_command_is_inside(tmp_path: Path, environment: dict[str, str]) ->
         assert re.search(rf"\b{name}\b", plugins)
 
 
+def test_a_plugin_can_be_begun(tmp_path: Path, environment: dict[str, str]) -> None:
+    for kind in ("cipher", "store"):
+        dfs(tmp_path, environment, "plugins", "new", f"my-{kind}", "--kind", kind)
+        assert (tmp_path / f"dfs-my-{kind}" / "pyproject.toml").is_file()
+
+
 def test_the_demonstration_runs_by_itself(tmp_path: Path, environment: dict[str, str]) -> None:
     assert "identical" in dfs(tmp_path, environment, "demo")
