@@ -4,7 +4,7 @@ The operations are in core/rekeying.py, what is printed is in the commands `pass
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +33,7 @@ from dfs.core.records import frozen
 from dfs.core.registry import Registry
 from dfs.core.settings import ClientConf
 from dfs.core.sheets import LINE_COUNT, read_line, read_sheet, sheet
+from dfs.core.types import NodeId
 from dfs.core.vaults import Owner
 
 if TYPE_CHECKING:
@@ -305,6 +306,15 @@ class KeyRotation:
 
         return self._client.run(plan(self._vault, self._wrap))
 
+    def abandon(self) -> tuple[str, ...]:
+        """Remove an unfinished copy; returns names of nodes that may keep some. As `rotating.abandon`."""
+        from dfs.core.rotating import abandon
+
+        return self._named(self._client.run(abandon(self._vault, self._client.owner(), self._wrap)))
+
+    def _named(self, nodes: Iterable[NodeId]) -> tuple[str, ...]:
+        return tuple(sorted(self._vault.named([node]).partition(" ")[0] for node in nodes))
+
     def run(self, *, entered: Callable[["Stage"], object], progress: Callable[[int], object]) -> KeyRotated:
         """Rotate the key, or go on with it. ``entered``: told of each stage; ``progress``: of bytes copied.
 
@@ -315,8 +325,7 @@ class KeyRotation:
         watch = Watch(entered, progress)
         owner, slots = self._client.owner(), self._client.slots()
         done = self._client.run(rotate(self._vault, owner, self._wrap, slots, watch))
-        names = {node: self._vault.named([node]).partition(" ")[0] for node in done.left}
-        return KeyRotated(done.generation, done.entries, done.size, tuple(sorted(names.values())))
+        return KeyRotated(done.generation, done.entries, done.size, self._named(done.left))
 
 
 def _ask_another(user: str) -> bytes:

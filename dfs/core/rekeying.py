@@ -174,7 +174,7 @@ def settle(vault: Vault, owner: Owner, opened: OpenedWrap) -> Operation[OpenedWr
     ring = opened.ring
     yield from empty(vault, [kin.kek for kin in ring.kin if not compare_digest(kin.kek, owner.login.kek)])
     for kek in ring.further:
-        yield from _write_recovery(vault, owner, opened, kek)
+        yield from write_recovery(vault, owner, opened, kek)
     return (yield from rewrite(vault, owner, opened, evolve(ring, kin=())))
 
 
@@ -186,7 +186,7 @@ def recovery_owner(owner: Owner, secret: bytes) -> Owner:
     return evolve(owner, kdf=KEY_FILE, login=login_keys(secret))
 
 
-def _write_recovery(vault: Vault, owner: Owner, opened: OpenedWrap, kek: bytes) -> Operation[None]:
+def write_recovery(vault: Vault, owner: Owner, opened: OpenedWrap, kek: bytes) -> Operation[None]:
     """Write the wrap under the kek of a recovery key. Its ring names the present password, to be removed."""
     keeper = evolve(owner, kdf=KEY_FILE, login=LoginKeys(b"", kek, b""))
     ring = evolve(opened.ring, epoch=0, kin=(Kin(opened.ring.epoch, owner.login.kek),), further=())
@@ -210,7 +210,7 @@ def add_recovery(
     if only:
         yield from empty(vault, opened.ring.further)
     after = yield from rewrite(vault, owner, opened, ring)
-    yield from _write_recovery(vault, owner, after, kek)
+    yield from write_recovery(vault, owner, after, kek)
 
 
 def recover(

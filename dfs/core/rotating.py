@@ -30,7 +30,7 @@ from dfs.core.replaying import directories_of, replay, survey
 from dfs.core.transfer import Vault
 from dfs.core.types import DirectoryId, EntryKind, NodeId
 from dfs.core.vaults import OpenedWrap, Owner
-from dfs.core.wraps import Stage, Turn
+from dfs.core.wraps import Ring, Stage, Turn
 
 PASS_COUNT: Final = 4  # copies while others write, at most; each has less to do than the one before
 REST_COUNT: Final = 16  # entries, and
@@ -132,6 +132,36 @@ def rotate(
     return Rotated(opened.ring.generation, work.copied.entries, work.copied.size, left)
 
 
+def abandon(vault: Vault, owner: Owner, opened: OpenedWrap) -> Operation[frozenset[NodeId]]:
+    """Remove the copy of a rotation whose key is not in force yet; returns nodes that may hold some of it.
+
+    While there are such nodes the rotation stays begun, to be abandoned again or to go on.
+
+    Raises:
+        ConflictError: there is nothing to abandon, or no way back. QuorumError, UnknownOutcomeError.
+    """
+    turn = opened.ring.turn
+    if turn is None or turn.stage is Stage.REMOVING:
+        raise ConflictError(
+            "no rotation is under way" if turn is None else "the new key is in force already",
+            kept="Nothing was changed.",
+            next_step="" if turn is None else "To remove what is under the former one: dfs key rotate",
+        )
+    vault = evolve(vault, closed=False)
+    vault = yield from vaults.succeed(vault, vault.roster.epoch + 1)  # whoever still copies is turned away
+    left = yield from _remove(generation(vault, turn.master), generation(vault, opened.master))
+    after = evolve(opened.ring, turn=Turn(Stage.COPYING, 0, turn.master) if left else None)
+    yield from _go_back(vault, owner, opened, after)
+    return left
+
+
+def _go_back(vault: Vault, owner: Owner, opened: OpenedWrap, ring: Ring) -> Operation[None]:
+    """Keep the present key, and let recovery sheets open it again whose wraps may be empty already."""
+    opened = yield from rekeying.rewrite(vault, owner, opened, ring)
+    for kek in ring.further:
+        yield from rekeying.write_recovery(vault, owner, opened, kek)
+
+
 def _turn(opened: OpenedWrap) -> Turn:
     turn = opened.ring.turn
     if turn is None:  # another client ended it
@@ -199,17 +229,16 @@ def _close(vault: Vault, work: _Work, opened: OpenedWrap) -> Operation[tuple[Vau
         vault = yield from vaults.succeed(vault, turn.roster_epoch)
         yield from _copy_rest(vault, work, opened)
         yield from rekeying.empty(vault, ring.further)
-        ring = evolve(ring, further=())
         after = Turn(Stage.REMOVING, vault.roster.epoch + 1, opened.master)
-        ring_after = evolve(ring, generation=ring.generation + 1, turn=after)
+        ring_after = evolve(ring, generation=ring.generation + 1, further=(), turn=after)
         switched = evolve(opened, master=turn.master)
         return vault, (yield from rekeying.rewrite(vault, work.owner, switched, ring_after))
     except UnknownOutcomeError:
         raise
     except DfsError:
         with suppress(DfsError):  # then it is said when somebody wants to write
-            again = evolve(ring, turn=Turn(Stage.COPYING, 0, turn.master))
-            yield from rekeying.rewrite(vault, work.owner, opened, again)
+            again = evolve(opened.ring, turn=Turn(Stage.COPYING, 0, turn.master))
+            yield from _go_back(vault, work.owner, opened, again)
         raise
 
 

@@ -123,8 +123,9 @@ def recover(
 
 @key.command("rotate", epilog="Example: dfs key rotate -n, then dfs key rotate")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--abandon", is_flag=True, help="Remove an unfinished copy, while the old key is in force.")
 @click.pass_obj
-def rotate(context: CommandContext, *, dry_run: bool) -> None:
+def rotate(context: CommandContext, *, dry_run: bool, abandon: bool) -> None:
     """Seal everything anew under a fresh master key, and remove what is under the former one.
 
     For when the master key may be known to somebody: whoever once opened the vault could have kept it, and
@@ -133,7 +134,12 @@ def rotate(context: CommandContext, *, dry_run: bool) -> None:
     moment. Recovery sheets of before open nothing any more. If it is interrupted, run it again: it goes on
     where it ended. It ends with 3 while a node that is away keeps something of before.
     """
+    if dry_run and abandon:
+        raise ConfigError("--dry-run and --abandon exclude each other")
     with context.passwords().rotation() as rotation:
+        if abandon:
+            _abandon(context, rotation)
+            return
         plan, stage = rotation.plan(), rotation.stage
         told = {"generation": plan.generation, "files": plan.files, "bytes": plan.size, "total": plan.total}
         _tell_plan(context, plan, stage, loses_sheets=rotation.loses_sheets)
@@ -160,6 +166,16 @@ def rotate(context: CommandContext, *, dry_run: bool) -> None:
                 f"{listing(done.left)} still {'keeps' if len(done.left) == 1 else 'keep'} what was under the"
                 " former key; when they are back, run dfs key rotate again to remove it"
             )
+
+
+def _abandon(context: CommandContext, rotation: Any) -> None:  # noqa: ANN401 - dfs.passwords.KeyRotation
+    left = rotation.abandon()
+    context.emit("", {"abandoned": True, "left": list(left)}, "The vault keeps its key; the copy is removed.")
+    if left:
+        keeps = "keeps" if len(left) == 1 else "keep"
+        context.degrade(
+            f"{listing(left)} still {keeps} some of the copy; run it again when all nodes are back"
+        )
 
 
 def _tell_plan(context: CommandContext, plan: Any, stage: Any, *, loses_sheets: bool) -> None:  # noqa: ANN401

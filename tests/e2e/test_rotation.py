@@ -84,6 +84,7 @@ def test_no_entry_and_no_claim_of_before_stays(cluster: Cluster) -> None:
     assert rows(cluster) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", range(2))
 def test_killed_at_any_time_all_files_stay_and_it_goes_on(cluster: Cluster, part: int) -> None:
     files = filled(cluster)

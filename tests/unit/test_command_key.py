@@ -1,12 +1,15 @@
 """`dfs key`: files that are made once, a public key that is shown, sheets that are not shown by accident."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dfs.core.keys import login_keys
-from dfs.passwords import public_text
+from dfs.core.places import load_conf
+from dfs.core.wraps import Stage
+from dfs.passwords import Passwords, public_text
 
 
 def test_a_key_file_is_made_and_never_overwritten(bare_home: Any) -> None:
@@ -106,3 +109,22 @@ def test_a_rotation_with_a_node_away_ends_later(home: Any) -> None:
     assert (
         "The vault's key is being rotated; if that was cut off, it goes on with: dfs key rotate" in home.err
     )
+
+
+def test_an_unfinished_rotation_is_given_up(home: Any) -> None:
+    home.write("f", bytes(3000))
+    home.dfs("put", "f")
+    home.dfs("key", "rotate", "--abandon", status=9)
+    assert "no rotation is under way" in home.err
+    home.dfs("key", "rotate", "--abandon", "-n", status=2)
+    with Passwords(load_conf()).rotation() as rotation, suppress(KeyboardInterrupt):
+        rotation.run(entered=stop, progress=str)
+    assert home.json("key", "rotate", "--abandon")["data"] == {"abandoned": True, "left": []}
+    assert home.dfs("ls") == ["f"]
+    assert "rotated" not in home.err
+
+
+def stop(stage: Stage) -> None:
+    """As a client that is killed when nobody may write."""
+    if stage is Stage.CLOSED:
+        raise KeyboardInterrupt

@@ -26,11 +26,11 @@ from dfs.core.keys import KEY_FILE, WRAP_REGISTER, login_keys, vault_keys
 from dfs.core.pipeline import Slot
 from dfs.core.repairing import Scope, repair
 from dfs.core.replaying import directories_of
-from dfs.core.rotating import Plan, Rotated, Watch, generation, plan, rotate
+from dfs.core.rotating import Plan, Rotated, Watch, abandon, generation, plan, rotate
 from dfs.core.transfer import Vault
 from dfs.core.types import EntryKind
 from dfs.core.vaults import Member, OpenedWrap, Owner
-from dfs.core.wraps import Kin, Stage
+from dfs.core.wraps import Kin, Ring, Stage
 from tests.unit.histories import get, put
 from tests.unit.world import Running, World
 
@@ -149,14 +149,14 @@ def test_what_would_be_done_is_said_and_nothing_is_done() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [*range(2), *(pytest.param(each, marks=pytest.mark.long) for each in range(2, 24))]
+    "part", [*range(2), *(pytest.param(each, marks=pytest.mark.long) for each in range(2, 48))]
 )
 def test_wherever_it_stops_all_files_are_there_and_a_second_run_ends_it(part: int) -> None:
     whole = Home()
     begun = whole.world.step
     whole.rotate()
     stages = set()
-    for place in range(part, whole.world.step - begun, 24):
+    for place in range(part, whole.world.step - begun, 48):
         home = Home()
         home.stopped_after(place)
         if place % 3 == 0:
@@ -292,7 +292,7 @@ def test_a_reader_of_before_the_switch_is_turned_away_after_it() -> None:
 
 def test_a_put_under_way_when_writing_ends_is_whole_or_not_there() -> None:
     outcomes = set()
-    for wait in range(100, 500, 10):
+    for wait in range(100, 500, 25):
         home = Home(wait)
         old, _ = home.open()
         rotation = home.world.start(home.rotation())
@@ -382,6 +382,56 @@ def test_a_removed_file_does_not_come_back_with_a_node_that_has_an_early_copy() 
     assert home.there() == {}
 
 
+@pytest.mark.parametrize("place", range(60, 420, 60))
+def test_an_unfinished_copy_can_be_given_up(place: int) -> None:
+    home = Home()
+    home.stopped_after(place)
+    vault, found = home.open()
+    turn = found.ring.turn
+    assert turn is not None
+    if turn.stage is Stage.REMOVING:
+        with pytest.raises(ConflictError, match="in force already"):
+            home.world.run(abandon(vault, OWNER, found))
+        return
+    assert home.world.run(abandon(vault, OWNER, found)) == frozenset()
+    assert home.open()[1].ring == Ring()
+    assert not home.holds_anything_of(turn.master)
+    home.put("new", b"new")
+    assert home.there() == home.files
+    with pytest.raises(ConflictError, match="no rotation is under way"):
+        home.world.run(abandon(*with_owner(home)))
+    home.rotate()
+    assert home.there() == home.files
+
+
+def with_owner(home: Home) -> tuple[Vault, Owner, OpenedWrap]:
+    vault, found = home.open()
+    return vault, OWNER, found
+
+
+def test_who_copies_on_is_turned_away_when_it_is_given_up() -> None:
+    home = Home()
+    running = home.world.start(home.rotation())
+    for _ in range(100):
+        home.world.tick()
+    home.world.run(abandon(*with_owner(home)))
+    home.world.settle([running])
+    assert isinstance(running.error, (QuorumError, ConflictError))
+    assert home.open()[1].ring == Ring()
+    assert home.there() == home.files
+
+
+def test_a_node_that_is_away_keeps_a_copy_until_it_is_given_up_once_more() -> None:
+    home = Home()
+    home.stopped_after(200)
+    home.up(0, 1, 2)
+    assert home.world.run(abandon(*with_owner(home))) == {home.world.servers[3].node_id}
+    home.up(0, 1, 2, 3)
+    assert home.there() == home.files
+    assert home.world.run(abandon(*with_owner(home))) == frozenset()
+    assert home.open()[1].ring == Ring()
+
+
 def test_an_unfinished_change_of_the_password_goes_first() -> None:
     home = Home()
     vault, found = home.open()
@@ -415,6 +465,31 @@ def test_sheets_of_before_open_nothing_any_more() -> None:
     home.world.run(rekeying.add_recovery(vault, OWNER, found, b"q" * 32, only=False))
     sheet = home.open(rekeying.recovery_owner(OWNER, b"q" * 32))[1]
     assert (sheet.master, sheet.ring.generation) == (found.master, 2)
+
+
+@pytest.mark.parametrize("how", ["it failed", "it was killed and given up"])
+def test_sheets_open_the_vault_again_that_keeps_its_key(how: str) -> None:
+    home = Home()
+    vault, found = home.open()
+    home.world.run(rekeying.add_recovery(vault, OWNER, found, b"r" * 32, only=False))
+    if how == "it failed":
+        with pytest.raises(QuorumError):
+            home.rotate(at(Stage.CLOSED, lambda: hide(home)))
+        for server in home.world.servers:
+            server.refuses = {}
+    else:
+        home.stopped_after(200)
+        home.world.run(
+            rekeying.empty(home.world.vault(), [SHEET.login.kek])
+        )  # the last thing before the switch
+        home.world.run(abandon(*with_owner(home)))
+        assert home.open()[1].ring == Ring(further=(SHEET.login.kek,))
+    assert home.open(SHEET)[1].master == home.first
+
+
+def hide(home: Home) -> None:
+    for server in home.world.servers[:2]:
+        server.refuses = {messages.List: UnreachableError("its disk is slow")}
 
 
 def test_of_two_rotations_at_once_one_ends_and_the_other_is_told() -> None:
