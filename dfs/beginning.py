@@ -105,6 +105,16 @@ class Beginning:
         paths = {name: os.path.abspath(str(flags[name])) for name in SECRET_FILES if flags.get(name)}
         self._flags: Final = {**flags, **paths}
 
+    @property
+    def names_user(self) -> bool:
+        """Whether the command line says who logs in."""
+        return self._flags.get("user") is not None
+
+    @staticmethod
+    def of_user(conf: ClientConf, name: str) -> ClientConf:
+        """Return the conf for another user. Raises: ConfigError: no name can be like that."""
+        return apply_flags(conf, {"user": name})
+
     def conf(self, base: str | None, nodes: Sequence[str]) -> ClientConf:
         """Return the conf so far: of a file, if one is named, with other nodes, if any, and flags.
 

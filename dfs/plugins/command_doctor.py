@@ -15,7 +15,10 @@ OK = "ok"
 @click.option("--node", is_flag=True, help="Look at a node of this machine and its conf, not at a client's.")
 @click.pass_obj
 def doctor(context: CommandContext, *, node: bool) -> None:
-    """Look at conf, rights, clock, ports, certificates, versions, plugins, disks; each fault has its fix."""
+    """Look at conf, rights, clock, ports, certificates, versions, plugins, disks; each fault has its fix.
+
+    It logs in like any other command, so where there is no vault yet and all nodes are up, it makes it.
+    """
     counts = {"ok": 0, "warning": 0, PROBLEM: 0}
     for each in context.findings(node=node):
         counts[each.state] += 1

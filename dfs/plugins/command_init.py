@@ -32,9 +32,12 @@ def init(context: CommandContext, /, *, nodes: tuple[str, ...], base: str | None
     beginning = context.beginning({name: flags[name] for name in ("key_file", "password_file")})
     if not flags["force"] and not flags["dry_run"]:
         beginning.require_free(path)
-    if not nodes and base is None:
+    asked = not nodes and base is None
+    if asked:
         nodes = _ask_nodes(context)
     conf = beginning.conf(base, nodes)
+    if asked and not beginning.names_user:
+        conf = beginning.of_user(conf, context.ask("Your name on them", conf.user))
     if not conf.nodes:
         raise ConfigError("a cluster needs nodes", next_step="Name each: --node NAME=HOST:PORT.")
     met: Sequence[NodeCertificate] = ()

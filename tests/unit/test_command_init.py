@@ -66,11 +66,11 @@ class Typist(io.StringIO):
 
 
 def test_the_dialogue_asks_for_nodes_and_safety(bare_home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", Typist("a=127.0.0.1:1\nb=127.0.0.1:2\n127.0.0.1:3\n\n2 of 3\n"))
+    monkeypatch.setattr(sys, "stdin", Typist("a=127.0.0.1:1\nb=127.0.0.1:2\n127.0.0.1:3\n\ntom\n2 of 3\n"))
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     bare_home.dfs("init", "--offline", "--key-file", "k")
     conf = parse_client(Path("dfc.conf").read_bytes(), "dfc.conf")
     assert [node.name for node in conf.nodes] == ["a", "b", "dfs3"]
-    assert (conf.geometry_needed, conf.geometry_total) == (2, 3)
+    assert (conf.user, conf.geometry_needed, conf.geometry_total) == ("tom", 2, 3)
     assert "  1 of 3: any 2 of 3 nodes may die; 1 GiB of files takes 3.0 GiB  (usual)" in bare_home.err
     assert "  3 of 3: no node may die; 1 GiB of files takes 1.0 GiB" in bare_home.err
