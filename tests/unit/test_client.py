@@ -5,13 +5,14 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from attrs import evolve
 
 from dfs.cluster import client_options, load_conf, make_registry, open_cluster
-from dfs.core.client import Client, ClientOptions, Place
+from dfs.core.client import Client, ClientOptions, Place, _share_map
 from dfs.core.credentials import LoginSecret
 from dfs.core.errors import (
     ConfigError,
@@ -22,12 +23,14 @@ from dfs.core.errors import (
     QuorumError,
     RealmError,
 )
-from dfs.core.interface import Listener, Stream, TransportOptions
+from dfs.core.interface import CodeOptions, Listener, Placement, PlacementOptions, Stream, TransportOptions
 from dfs.core.keys import login_keys
 from dfs.core.link import labels
+from dfs.core.roster import rank
 from dfs.core.serving import OpenedNode, open_node
 from dfs.core.settings import NodeConf
-from dfs.plugins import memory_transport
+from dfs.core.types import Geometry, Node, NodeId
+from dfs.plugins import memory_transport, reed_solomon, rendezvous, ring
 
 SECRET = bytes(range(32))
 
@@ -252,3 +255,21 @@ def test_a_client_that_could_not_open_lets_go(home: Any, tmp_path: Path) -> None
         open_cluster()
     with closing(Client(options_of(tmp_path))) as client:
         client.close()
+
+
+@pytest.mark.parametrize(
+    "placement",
+    [
+        rendezvous.make(PlacementOptions(rank=rank)),
+        ring.make(PlacementOptions(rank=rank)),
+        ring.make(PlacementOptions(rank=rank, values={"hash": "content"})),
+    ],
+    ids=["chunk", "name", "content"],
+)
+def test_a_placement_is_tried_with_a_key_of_its_scope(placement: Placement) -> None:
+    """An MD5 of no bytes is none: `ring` by content refused it, and so every command."""
+    stages: Any = SimpleNamespace(
+        placement=placement, code=reed_solomon.make(CodeOptions(geometry=Geometry(2, 4)))
+    )
+    rows = _share_map(stages, [Node(NodeId(bytes([index]) * 16)) for index in range(4)])
+    assert sorted(index for row in rows for index in row) == [0, 1, 2, 3]
