@@ -29,7 +29,7 @@ from dfs.core.errors import (
 from dfs.core.interface import Env, Transport
 from dfs.core.keys import KdfParameters, LoginKeys, vault_keys
 from dfs.core.link import Identity, Link, Trust
-from dfs.core.pipeline import Slot, Stages
+from dfs.core.pipeline import Slot, Stages, some_place
 from dfs.core.quorum import default_geometry, quorum_of, share_threshold, survives
 from dfs.core.recipes import Plugins as Plugins
 from dfs.core.records import frozen
@@ -37,7 +37,7 @@ from dfs.core.registry import Registry
 from dfs.core.roster import encode_roster, succeeds
 from dfs.core.runner import Runner, core_count
 from dfs.core.transfer import Vault
-from dfs.core.types import Geometry, Node, NodeId, Roster, Scope, Settings, VaultState
+from dfs.core.types import Geometry, Node, NodeId, Roster, Settings, VaultState
 from dfs.core.vacancies import vacancy
 from dfs.core.wire import Mark
 from dfs.core.wraps import Ring, keys_of
@@ -45,11 +45,6 @@ from dfs.core.wraps import Ring, keys_of
 T = TypeVar("T")
 ROTATING: Final = "The vault's key is being rotated; if that was cut off, it goes on with: dfs key rotate"
 NO_ROSTER: Final = Roster(1, (Node(NodeId(bytes(limits.NODE_ID_SIZE))),), 1, 0)
-SOME_KEY: Final = {
-    Scope.CHUNK: bytes(32),
-    Scope.NAME: b"name",
-    Scope.CONTENT: bytes(16),
-}  # to try a placement
 
 
 @frozen
@@ -582,9 +577,6 @@ def _first(answers: Answers, *kinds: type[DfsError]) -> DfsError | None:
 
 def _share_map(stages: Stages, members: Sequence[Node]) -> list[list[int]]:
     """Return which of a group's nodes, by index, would hold each share of some chunk."""
-    placement = stages.placement
-    key = SOME_KEY[placement.scope]
-    kept, asked = (b"", key) if placement.scope is Scope.CHUNK else (key, b"")  # as for a real file
-    facts = placement.facts(kept, members)
-    placed = placement.place(facts, asked, len(members), stages.code.copies, members)
+    facts, key = some_place(stages, members)
+    placed = stages.placement.place(facts, key, len(members), stages.code.copies, members)
     return [[members.index(node) for node in row] for row in placed]

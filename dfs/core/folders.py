@@ -22,7 +22,7 @@ from dfs.core.effects import Operation
 from dfs.core.errors import ConflictError, DfsError, InsecureError, NotFoundError, QuorumError, RollbackError
 from dfs.core.keys import directory_id, register_key
 from dfs.core.paths import ancestors, printable
-from dfs.core.pipeline import Stages, name_stripe, place_stripe, stripe_size
+from dfs.core.pipeline import Stages, name_stripe, place_stripe, some_place, stripe_size
 from dfs.core.quorum import share_threshold, survives
 from dfs.core.reading import Found, Page, decide, found_in, list_page, read_registers
 from dfs.core.records import frozen
@@ -38,7 +38,6 @@ from dfs.core.types import (
     Manifest,
     NodeId,
     RegisterKey,
-    StripeId,
     Version,
 )
 
@@ -58,8 +57,8 @@ def require_quorum(
     needed = max(quorum.read, quorum.write)
     if stages is not None and not degraded:
         nodes = vault.roster.nodes
-        facts = stages.placement.facts(b"", [nodes[index] for index in group.indexes])
-        rows = place_stripe(stages, facts, StripeId(b""), group.indexes, nodes)
+        facts, stripe = some_place(stages, [nodes[index] for index in group.indexes])
+        rows = place_stripe(stages, facts, stripe, group.indexes, nodes)
         needed = max(needed, share_threshold(stages.recipe.geometry, rows, quorum))
     there = len(vault.counted & found.answered)
     if there < needed:

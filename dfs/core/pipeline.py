@@ -12,7 +12,7 @@ from typing import Final
 from attrs import define, field
 from xxhash import xxh3_128_digest
 
-from dfs.core import keys as keyring
+from dfs.core import keys as keyring, limits
 from dfs.core.errors import IntegrityError
 from dfs.core.interface import Buffer, Cipher, Code, Compressor, Placement
 from dfs.core.keys import VaultKeys
@@ -252,6 +252,14 @@ def open_doubtful(
 
 
 # --- Where shares go --------------------------------------------------------------------------------------
+
+
+def some_place(stages: Stages, members: Sequence[Node]) -> tuple[bytes, StripeId]:
+    """Return facts and stripe of no file that there is: to learn how shares would lie, whatever the scope."""
+    scope = stages.placement.scope
+    key = {Scope.CHUNK: b"", Scope.NAME: b"name", Scope.CONTENT: bytes(16)}[scope]
+    stripe = StripeId(bytes(limits.STRIPE_ID_SIZE) if scope is Scope.CHUNK else b"")
+    return stages.placement.facts(key, members), stripe
 
 
 def place_stripe(

@@ -139,3 +139,16 @@ def test_the_steps_of_the_page_end_in_a_plugin_in_use(stranger: Stranger, cluste
     assert " 0 failed" in ended.stdout
     refused = cluster.dfs("get", "plan.dwg", "-o", str(cluster.folder / "none"), status=2)
     assert b"pip install dfs-marigold" in refused.stderr
+
+
+def test_a_placement_may_look_at_names_and_contents(cluster: Any) -> None:
+    """Every command with `ring` by content ended in an unexpected error: it was tried with an empty key."""
+    path = cluster.file("plan.dwg", CONTENT)
+    for scope in ("name", "content"):
+        conf = write_conf(
+            cluster, f"{scope}.toml", 'placement = "ring"\n', f'[plugin.ring]\nhash = "{scope}"\n'
+        )
+        cluster.dfs("put", str(path), conf=conf)
+        target = cluster.folder / f"back-{scope}"
+        cluster.dfs("get", "plan.dwg", "-o", str(target), conf=conf)
+        assert target.read_bytes() == CONTENT
