@@ -24,14 +24,23 @@ def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(platformdirs.user_state_dir("dfs", appauthor=False))
 
 
+def _config_folder(environ: Mapping[str, str]) -> Path:
+    if base := environ.get("XDG_CONFIG_HOME"):
+        return Path(base) / "dfs"
+    if os.name == "posix":  # also on a Mac: people of the command line look there
+        return Path.home() / ".config" / "dfs"
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("dfs", appauthor=False))
+
+
 def conf_candidates(environ: Mapping[str, str] = os.environ) -> list[Path]:
     """Return where a client conf is looked for, in order."""
-    config = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return [
         Path("dfc.conf"),
         Path.home() / "dfc.conf",
         Path("dfs.toml"),
-        config / "dfs" / "config.toml",
+        _config_folder(environ) / "config.toml",
         Path("/etc/dfs/config.toml"),
     ]
 

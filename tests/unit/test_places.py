@@ -3,10 +3,12 @@
 import getpass
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from dfs.core import places
 from dfs.core.errors import ConfigError, NoConfError
 from dfs.core.places import conf_candidates, load_conf, read_conf, state_folder, system_user
 
@@ -33,6 +35,15 @@ def test_the_nearest_conf_is_taken(here: Path, tmp_path: Path, monkeypatch: pyte
     (here / "dfc.conf").write_text("Server A a:1\nUsername: first\nPassword: pw\n")
     assert load_conf(environ=environ).user == "first"
     assert load_conf(str(here / "dfs.toml"), environ).user == "third", "a named one wins"
+
+
+def test_elsewhere_the_system_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "os", SimpleNamespace(name="nt", environ={}))
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda name, **_: f"/AppData/{name}")
+    monkeypatch.setattr("platformdirs.user_state_dir", lambda name, **_: f"/AppState/{name}")
+    assert Path("/AppData/dfs/config.toml") in conf_candidates({})
+    assert Path("/elsewhere/dfs/config.toml") in conf_candidates({"XDG_CONFIG_HOME": "/elsewhere"})
+    assert state_folder({}) == Path("/AppState/dfs")
 
 
 def test_a_folder_is_no_conf(here: Path) -> None:
