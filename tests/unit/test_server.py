@@ -513,3 +513,28 @@ def test_streams_without_a_descriptor_have_a_thread_of_their_own(tmp_path: Path)
     assert client.ask(messages.Fetch((share_key(0),)))[1] == b"body"
     house.close()
     assert set(threading.enumerate()) <= before
+
+
+# --- How it is ----------------------------------------------------------------------------------------------
+
+
+def test_it_says_what_it_did_also_of_connections_that_ended(house: House) -> None:
+    client = house.logged_in()
+    client.make_vault()
+    client.keep(share_key(0), b"body" * 1000)
+    with pytest.raises(LoginError):
+        house.logged_in("nobody")
+    now = house.server.standing()
+    assert now.connection_count >= 1
+    asked = {messages.MESSAGES[code][0].__name__: count for code, count in now.tally.requests.items()}
+    assert (asked["Login"], asked["Store"]) == (2, 1)
+    assert now.tally.errors["LoginError"] == 1
+    assert now.tally.received_size > 4000
+    ((user, vault),) = now.vaults
+    assert (user, vault.share_count) == ("ines", 1)
+    client.stream.close()
+    eventually(lambda: house.server.standing().connection_count < now.connection_count)
+    after = house.server.standing().tally
+    assert after.requests == {**now.tally.requests, **after.requests}
+    assert sum(after.requests.values()) >= sum(now.tally.requests.values())
+    assert after.sent_size >= now.tally.sent_size > 0
