@@ -3,6 +3,7 @@
 Only click and light modules are imported here: `dfs --help` must be quick (test_cli.py has the list).
 """
 
+import errno
 import gc
 import io
 import os
@@ -15,7 +16,7 @@ import click
 
 from dfs.context import Context
 from dfs.core.errors import ConfigError, DfsError
-from dfs.output import INTERRUPTED
+from dfs.output import DEGRADED, INTERRUPTED, OK
 from dfs.plugins import BUILTIN
 
 COMMANDS: Final = BUILTIN["dfs_commands"]
@@ -30,6 +31,8 @@ OPTIONS_NOTE: Final = "The options of dfs --help can stand here too."
 COLLECT_AFTER: Final = (
     50_000  # objects; at Python's 700 a tenth of a small command goes into searching its imports
 )
+UNWRITABLE: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF})
+KEPT: Final = "What was done before is done."
 CONTEXT: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 # Option names, what --help says, how click reads it. All are accepted before and after the command word.
@@ -262,8 +265,8 @@ def client(context: Context, *, words: tuple[str, ...], command: str | None) -> 
     """Use a cluster interactively: LIST, GET, PUT, MKDIR and more."""
     from dfs.console import OneShot, run_client
 
-    names = frozenset({*cli.commands, *COMMANDS, *ALIASES})
-    context.end(run_client(context, words, command, OneShot(names, _options_of, _run_within)))
+    names = frozenset({*cli.commands, *COMMANDS})
+    context.end(run_client(context, words, command, OneShot(names, ALIASES, _options_of, _run_within)))
 
 
 def _options_of(name: str) -> list[str]:
@@ -355,6 +358,7 @@ for _command in cli.commands.values():
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
+    _open_closed()
     context = Context()
     if asked := os.environ.get("_DFS_COMPLETE"):  # by the script of `dfs completion`
         from dfs.completing import complete
@@ -394,10 +398,28 @@ def guarded(context: Context, work: Callable[[], None]) -> int:
             context.close()
         context.output.finish(context.status)
     except BrokenPipeError:  # who reads our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
+    except OSError as error:  # our output cannot be written
+        _write_no_more()
+        if context.status in {OK, DEGRADED}:
+            failure = ConfigError(f"the output cannot be written: {error.strerror}", kept=KEPT)
+            context.end(failure.exit_code)
+            sys.stderr.write(f"error: {failure.line}\n")
     except KeyboardInterrupt:
         return INTERRUPTED
     return context.status
+
+
+def _write_no_more() -> None:
+    """Let what is still to be written go nowhere; the end of the process would try again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed() -> None:
+    """Open standard streams that we were started without, so that no other file gets their numbers."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))
 
 
 def _told(context: Context, work: Callable[[], None]) -> None:
@@ -409,9 +431,9 @@ def _told(context: Context, work: Callable[[], None]) -> None:
     except (KeyboardInterrupt, click.Abort):
         context.end(INTERRUPTED)
         sys.stderr.write("\ninterrupted: what was stored before is stored; run the same command again\n")
-    except BrokenPipeError:
-        raise
-    except Exception as error:  # noqa: BLE001 - it is told as what it is: a bug
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is None:
+            raise  # of our output: files are read and written elsewhere, and tell their names
         _show_traceback(context)
         from dfs.core.redaction import redacted
 
@@ -436,6 +458,7 @@ def main() -> None:
 def main_classic() -> None:
     """Run `dfc`, the one-shot commands of the original."""
     gc.set_threshold(COLLECT_AFTER)
+    _open_closed()
     context = Context()
     context.output.command = "dfc"
 

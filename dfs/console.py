@@ -76,11 +76,12 @@ class OneShot:
     """The commands of `dfs` as the prompt runs them; ``run`` returns a status, ``options`` what one takes."""
 
     names: frozenset[str]
+    aliases: Mapping[str, str]
     options: Callable[[str], Sequence[str]]
     run: Callable[[Context, Sequence[str]], int]
 
 
-NO_COMMANDS: Final = OneShot(frozenset(), lambda _name: (), lambda _context, _words: OK)
+NO_COMMANDS: Final = OneShot(frozenset(), {}, lambda _name: (), lambda _context, _words: OK)
 
 
 class Console(Session):
@@ -236,13 +237,14 @@ class Console(Session):
     # Commands
 
     def _help(self) -> None:
-        more = ", ".join(sorted(self._one_shot.names))
+        more = ", ".join(sorted(self._one_shot.names - ELSEWHERE))
         self.say("\n".join([*usages(), *([f"  Also: {more}. NAME --help explains one."] if more else [])]))
 
     def _one_shot_name(self, words: Sequence[str]) -> str:
         """Return the command of `dfs` that some words mean, "" if they are of the original's language."""
         verb = verb_of(words[0])
-        name = MODERN.get(verb, words[0].lower())
+        word = words[0].lower()
+        name = MODERN.get(verb) or self._one_shot.aliases.get(word, word)
         if name not in self._one_shot.names:
             return ""
         structured = bool(self.flags.get("json") or self.flags.get("json_lines"))

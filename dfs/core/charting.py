@@ -34,17 +34,19 @@ def chart(vault: Vault, path: str, *, chunks: bool = False) -> Operation[list[Ch
         if chunks and each.entry.manifest is not None:
             rows.extend((yield from _chunk_rows(vault, each, group, found[key])))
         else:
-            cells = tuple(_cell(node, found[key]) for node in group.nodes)
+            most = max((row.claimed_count for row in found[key].rows.values()), default=0)
+            cells = tuple(_cell(node, found[key], most) for node in group.nodes)
             rows.append(ChartRow(each.entry.path, None, cells))
     return rows
 
 
-def _cell(node: NodeId, found: Found) -> Cell:
+def _cell(node: NodeId, found: Found, most: int) -> Cell:
+    """Return what a node says of a file; ``most``: shares that another node should hold of it."""
     if node not in found.answered:
-        return Cell(node, CellState.AWAY)
+        return Cell(node, CellState.AWAY, total=most)
     row = found.rows.get(node)
     if row is None:
-        return Cell(node, CellState.CORRUPT if node in found.corrupt else CellState.MISSING)
+        return Cell(node, CellState.CORRUPT if node in found.corrupt else CellState.MISSING, total=most)
     held = row.claimed_count - row.owed_count - row.corrupt_count
     state = CellState.OK
     if row.corrupt_count:

@@ -119,18 +119,21 @@ class Vault:
 
     def clauses(self, errors: Mapping[NodeId, Exception]) -> list[str]:
         """Return why nodes did not answer, one clause each."""
-        return [f"{self.named([node])}: {getattr(error, 'what', error)}" for node, error in errors.items()]
+        ordered = sorted(errors, key=self._place)
+        return [f"{self.named([node])}: {getattr(errors[node], 'what', errors[node])}" for node in ordered]
+
+    def _place(self, node: NodeId) -> int:
+        """Return where a node stands in the ring; one that is not in it stands first."""
+        places = {known.node_id: place for place, known in enumerate(self.roster.nodes)}
+        return places.get(node, -1)
 
     def reasons(self, errors: Mapping[NodeId, Exception]) -> str:
         """Return why nodes did not answer, in one line; nodes with one reason together."""
         nodes_by_reason: dict[str, list[NodeId]] = {}
-        for node, error in errors.items():
-            nodes_by_reason.setdefault(str(getattr(error, "what", error)), []).append(node)
-        places = {node.node_id: place for place, node in enumerate(self.roster.nodes)}
-        return "; ".join(
-            f"{self.named(sorted(nodes, key=lambda node: places.get(node, -1)))}: {reason}"
-            for reason, nodes in nodes_by_reason.items()
-        )
+        for node in sorted(errors, key=self._place):
+            reason = str(getattr(errors[node], "what", errors[node]))
+            nodes_by_reason.setdefault(reason, []).append(node)
+        return "; ".join(f"{self.named(nodes)}: {reason}" for reason, nodes in nodes_by_reason.items())
 
 
 # --- Download -----------------------------------------------------------------------------------------------

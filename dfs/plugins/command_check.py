@@ -62,7 +62,7 @@ def check(
         context.emit("items", _record(file, names), _line(file, names))
     counts = {state: sum(1 for file in checked.files if file.state.value == state) for state in STATES}
     values: dict[str, object] = {"files": len(checked.files), **counts, "read_bytes": checked.read_size}
-    text = _summary(checked, counts, names)
+    text = _summary(checked, counts, names, advised=what_if is None and any_count is None)
     if what_if is None and any_count is None:
         context.emit("", values, text)
         _judge(context, counts)
@@ -140,11 +140,20 @@ def _line(file: Any, names: Mapping[NodeId, str]) -> str:  # noqa: ANN401 - as a
     return f"{state} {file.held}/{file.total}  {file.path}  {', '.join(parts)}"
 
 
-def _summary(checked: Any, counts: Mapping[str, int], names: Mapping[NodeId, str]) -> str:  # noqa: ANN401 - a Checked of dfs.cluster
+def _summary(
+    checked: Any,  # noqa: ANN401 - a Checked of dfs.cluster
+    counts: Mapping[str, int],
+    names: Mapping[NodeId, str],
+    *,
+    advised: bool,
+) -> str:
+    """Return the counts in one line, with what ends the faults if ``advised``."""
     states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state] or state == "complete")
     read = f" Read {size_text(checked.read_size)} of shares." if checked.read_size else ""
     due = ""
-    if any(file.flaws for file in checked.items):
+    if not advised:
+        pass
+    elif any(file.flaws for file in checked.items):
         due = " To repair: dfs repair"
     elif checked.items and checked.away:
         back = listing([names[node] for node in checked.away])
