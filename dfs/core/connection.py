@@ -32,7 +32,6 @@ from dfs.core.tally import Tally
 from dfs.core.wire import Header, Phase
 
 SCRATCH_SIZE: Final = 256 * limits.KIB  # what is sent in one call; a thread has one such buffer
-PIECE_SIZE: Final = limits.MIB  # of a file, sent in one call; what is left of it counts as unread
 NOTHING: Final = memoryview(b"")
 HELLO_CODE: Final = messages.CODES[messages.Hello]
 
@@ -91,6 +90,7 @@ class Connection:
         self._filled_size = 0
         self._sending: Sends | None = None
         self._kept_size = 0  # of an answer that the peer does not read
+        self._from_file = False  # whether what is being sent takes no memory
         self._last = False  # nothing is taken in any more
 
     @property
@@ -319,7 +319,7 @@ class Connection:
                 self._progressed(before - left_size, now_s)
             if now_s > self._due_s:
                 raise TimedOutError(f"{self.stream.peer} reads too slowly") from None
-            self._keep_unsent(left_size)
+            self._keep_unsent(0 if self._from_file else left_size)
             return False
         self._sending = None
         self._keep_unsent(0)
@@ -371,7 +371,9 @@ class Connection:
             place = share.file_range if self.stream.can_send_file else None
             if place is not None:
                 yield partial(self.stream.send, [scratch[:used_size]])
-                yield from self._file(*place, share.size)
+                self._from_file = True
+                yield partial(self.stream.send_file, *place, share.size)
+                self._from_file = False
                 scratch, used_size = self._scratch, 0
                 continue
             offset = 0
@@ -386,8 +388,3 @@ class Connection:
                 used_size += size
         if used_size:
             yield partial(self.stream.send, [scratch[:used_size]])
-
-    def _file(self, descriptor: int, offset: int, size: int) -> Sends:
-        for start in range(0, size, PIECE_SIZE):
-            piece_size = min(PIECE_SIZE, size - start)
-            yield partial(self.stream.send_file, descriptor, offset + start, piece_size)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, strategies as st
 
-from dfs.core import connection, limits, messages, wire
+from dfs.core import limits, messages, wire
 from dfs.core.buffers import BufferPool
 from dfs.core.connection import SCRATCH_SIZE, Connection, Turn
 from dfs.core.conversation import House
@@ -82,6 +82,7 @@ class FakeStream:
 
     def send_file(self, descriptor: int, offset: int, size: int, deadline_s: float) -> None:
         self.files.append((descriptor, offset, size))
+        self.send([bytes(size)], deadline_s)
 
     def close(self) -> None:
         self.closed = True
@@ -538,15 +539,15 @@ def test_shares_are_sent_whole_and_closed(inside: Scene, sizes: tuple[int, ...])
     assert all(share.closed for share in shares)
 
 
-def test_the_kernel_sends_what_lies_in_files(inside: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PIECE_SIZE", 60)
-    inside.stream.can_send_file = True
-    inside.vault.answers.append(
-        fetched(FakeShare(b"a"), FakeShare(bytes(100), place=(9, 50)), FakeShare(b"b"))
-    )
-    inside.turn(FETCH)
-    assert inside.stream.files == [(9, 50, 60), (9, 110, 40)]
-    assert inside.stream.sent.endswith(b"ab")
+def test_the_kernel_sends_what_lies_in_files_and_nothing_is_kept(inside: Scene) -> None:
+    inside.stream.can_send_file, inside.stream.room = True, 500
+    shares = FakeShare(b"a"), FakeShare(bytes(1000), place=(9, 50)), FakeShare(b"b")
+    inside.vault.answers.append(fetched(*shares))
+    assert inside.turn(FETCH) is Turn.PARKED
+    assert (inside.connection._door.unsent.total, inside.stream.unsent_size > 0) == (0, True)
+    inside.stream.room = sys.maxsize
+    inside.turn()
+    assert (inside.stream.files, inside.stream.sent[-1002:]) == ([(9, 50, 1000)], b"a" + bytes(1000) + b"b")
 
 
 def test_bytes_that_are_gone_halfway_end_the_connection(
