@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -13,9 +14,11 @@ from dfs.core import conf, limits
 from dfs.core.classic import key_text, read_key, split_words, user_lines
 from dfs.core.credentials import KnownMarks, KnownNodes, key_file_secret
 from dfs.core.env import RealEnv
+from dfs.core.errors import ConfigError
 from dfs.core.identity import NODE_ID_NAME, ensure_node_id
 from dfs.core.paths import canonical
 from dfs.core.sheets import LINE_COUNT, read_line, read_sheet, sheet, sheet_lines
+from dfs.core.spans import parse_span, parse_version, span_bounds
 from dfs.core.units import split_address
 from dfs.core.users_file import parse_key
 from dfs.verbs import parse_command
@@ -229,6 +232,23 @@ def _address(raw: bytes) -> object:
     return split_address(_text(raw))
 
 
+def _option(raw: bytes) -> object:
+    """Read a word as a version, if it is one, or as a span, and take that part of small and large files."""
+    text = _text(raw)
+    with suppress(ConfigError):
+        return parse_version(text)
+    span = parse_span(text)
+    for size in (0, 1, 100, 1 << 50):
+        start, end = span_bounds(span, size)
+        assert 0 <= start <= end <= size
+    return span
+
+
+def _options() -> Iterator[bytes]:
+    yield from (b"0-99", b"100-", b"-100", b"9-1", b"-", b"999999999999999999-")
+    yield b"0f" * 16
+
+
 def _addresses() -> Iterator[bytes]:
     yield from (b"localhost:10001", b"[::1]:9", b":1", b"a:99999")
 
@@ -247,5 +267,6 @@ TARGETS: Final = (
     Target("node-id", _node_id, _node_ids),
     Target("prompt", _line, _lines),
     Target("path", _path, _paths),
+    Target("option", _option, _options),
     Target("address", _address, _addresses),
 )
