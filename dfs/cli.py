@@ -100,7 +100,7 @@ def with_global_options(command: click.Command) -> click.Command:
     command.params.extend(option for option in global_options(hidden=True) if not own & set(option.opts))
     command.context_settings = {**CONTEXT, **command.context_settings}
     if not (command.epilog or "").endswith(OPTIONS_NOTE):  # a command may be looked up more than once
-        command.epilog = " ".join(filter(None, [command.epilog, OPTIONS_NOTE]))
+        command.epilog = "\n\n".join(filter(None, [command.epilog, OPTIONS_NOTE]))
     return command
 
 

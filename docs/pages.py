@@ -59,7 +59,7 @@ def _command(command: click.Command, name: str, parent: click.Context, level: in
     usage = " ".join(command.collect_usage_pieces(context))
     yield from ("```text", f"{context.command_path} {usage}", "```", "")
     if command.epilog and command.epilog.startswith("Example"):
-        example = command.epilog.partition(": ")[2].partition(f" {OPTIONS_NOTE}")[0]
+        example = command.epilog.partition(": ")[2].partition(f"\n\n{OPTIONS_NOTE}")[0]
         yield from (f"`{example}`", "")
     yield from _options(command)
     if isinstance(command, click.Group):
