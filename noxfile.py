@@ -119,9 +119,9 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def third_party(session: nox.Session) -> None:
-    """Install packages of strangers into a fresh environment and store files with their plugins."""
+    """Install packages of strangers and of examples/ into fresh environments and store files with them."""
     install_tests(session)
-    session.run("pytest", "tests/e2e/test_third_party.py", *session.posargs)
+    session.run("pytest", "tests/e2e/test_third_party.py", "tests/e2e/test_plugin_kit.py", *session.posargs)
 
 
 @nox.session

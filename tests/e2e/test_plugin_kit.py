@@ -80,6 +80,33 @@ def test_two_packages_of_strangers_carry_a_file(stranger: Stranger, cluster: Any
     assert "pip install dfs-lz4" in missing.stderr
 
 
+LIST = """
+import sys
+from dfs.cli import run
+code = run(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_what_is_installed_is_not_imported_without_need(stranger: Stranger, cluster: Any) -> None:
+    conf = write_conf(cluster, "stock.toml")
+    ended = subprocess.run(
+        [stranger.python, "-c", LIST, "--conf", str(conf), "ls"],
+        env={**cluster.environment, "PYTHONPATH": ""},
+        cwd=cluster.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    modules = set(ended.stderr.splitlines()[-1].split())
+    assert {module for module in modules if module.startswith("dfs.plugins.")} == {"dfs.plugins.tls"}
+    assert not modules & {"dfs_lz4", "dfs_unix", "lz4", "importlib.metadata"}
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["dfs-lz4", "dfs-unix"])

@@ -92,6 +92,10 @@ def main() -> int:
         "",
     ]
     quiet = ["-W", "ignore::pytest.PytestUnraisableExceptionWarning", "-W", "ignore::ResourceWarning"]
+    quiet += [
+        "-W",
+        "ignore::pytest.PytestConfigWarning",
+    ]  # under -O: those of the contracts count all the same
     ended = pytest.main([str(SUITE), *options, *quiet], plugins=[reporter])
     if ended not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
         return int(ended)
