@@ -53,7 +53,7 @@ def rename(
             UnknownOutcomeError, IncompleteError: some files may have both names.
     """
     moved, is_folder = yield from _second_names(
-        vault, old, new, slots, "moved", replace=replace, if_version=if_version
+        vault, old, new, slots, moved=True, replace=replace, if_version=if_version
     )
     if is_folder:
         yield from remove_folder(vault, old)
@@ -75,7 +75,7 @@ def copy(
     Raises: as `rename`; what is copied stays copied.
     """
     copied, _ = yield from _second_names(
-        vault, old, new, slots, "copied", replace=replace, if_version=if_version
+        vault, old, new, slots, moved=False, replace=replace, if_version=if_version
     )
     return copied
 
@@ -85,13 +85,14 @@ def _second_names(
     old: str,
     new: str,
     slots: Sequence[Slot],
-    deed: str,
     *,
+    moved: bool,
     replace: bool,
     if_version: Version | None,
 ) -> Operation[tuple[list[str], bool]]:
     """Return the new paths, and whether it is a folder; files that are ``moved`` have lost their old name."""
     if f"{new}/".startswith(f"{old}/"):
+        deed = "moved" if moved else "copied"
         raise ConflictError(f"{printable(old)} cannot be {deed} into itself", kept="Nothing was changed.")
     item = yield from stat(vault, old)
     _require_version(item.entry, if_version)
@@ -105,13 +106,11 @@ def _second_names(
             *(path for path, entry in zip(paths, entries, strict=True) if entry.kind is EntryKind.FOLDER),
         ],
     )
+    second_name = _rename_file if moved else copy_entry
+    wanted = if_version if not below else None
     for path, entry in zip(paths, entries, strict=True):
         if entry.kind is EntryKind.FILE:
-            copied = yield from copy_entry(
-                vault, entry.path, path, slots, replace=replace, if_version=if_version if not below else None
-            )
-            if deed == "moved":
-                yield from drop_name(vault, entry.path, copied.version)
+            yield from second_name(vault, entry.path, path, slots, replace=replace, if_version=wanted)
     return paths, item.entry.kind is EntryKind.FOLDER
 
 
@@ -127,6 +126,20 @@ def _make_folders(vault: Vault, paths: Sequence[str]) -> Operation[None]:
     ensured = yield from ensure_folders(vault, paths)
     for error in ensured.errors.values():
         raise error
+
+
+def _rename_file(
+    vault: Vault,
+    old: str,
+    new: str,
+    slots: Sequence[Slot],
+    *,
+    replace: bool = False,
+    if_version: Version | None = None,
+) -> Operation[Entry]:
+    entry = yield from copy_entry(vault, old, new, slots, replace=replace, if_version=if_version)
+    yield from drop_name(vault, old, entry.version)
+    return entry
 
 
 def copy_entry(
