@@ -19,7 +19,6 @@ from dfs.core.errors import (
     LoginError,
     NotInitialisedError,
     PeerIdentityError,
-    ProtocolError,
     QuorumError,
     RealmError,
     SealedError,
@@ -540,8 +539,6 @@ class Client:
         }
         reasons = "; ".join(f"{labels[address]}: {what}" for address, what in by_address.items())
         gravest = _first(answers, LoginError, BusyError, PeerIdentityError, RealmError, ConfigError)
-        if all(isinstance(error, ProtocolError) for error in told.values()):
-            gravest = gravest or _first(answers, ProtocolError)
         return gravest or QuorumError(f"no node answers ({reasons})", reasons=by_address)
 
     def vacancy(self, vault: Vault, name: str) -> tuple[Link, NodeId]:
