@@ -44,6 +44,7 @@ BROAD_EXCEPTS = {
     "dfs/cli.py",  # told in one line as the bug it is; --debug shows where it came from
     "dfs/core/commit.py",  # raised again by everybody who waits for the transaction
     "dfs/core/connection.py",  # logged; a fault in one connection must not end the others
+    "dfs/core/effects.py",  # handed from the worker to the operation that waits
     "dfs/core/registry.py",  # a stranger's plugin may raise anything; its failure is kept and told by name
     "dfs/core/runner.py",  # handed from the worker to the operation that waits
     "dfs/testing/simulation/run.py",  # a failed run of a seed, told with all others

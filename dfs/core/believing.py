@@ -5,7 +5,6 @@ from hmac import compare_digest
 from dfs.core.bulk_rows import RowState
 from dfs.core.errors import CorruptEntryError
 from dfs.core.keys import confirm_tag
-from dfs.core.manifest import open_entry
 from dfs.core.register import value_digest
 from dfs.core.transfer import Vault
 from dfs.core.types import NodeId, RegisterKey, RegisterRow
@@ -27,7 +26,7 @@ def checked(
     if not (row.value or valued):
         return state
     try:
-        open_entry(vault.keys.entry, key, row)
+        vault.open(key, row)
     except CorruptEntryError:
         vault.suspect([node], "an entry that is not authentic")
         return RowState(corrupt=True)

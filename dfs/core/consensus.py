@@ -24,7 +24,7 @@ from dfs.core.errors import (
     invariant,
 )
 from dfs.core.keys import confirm_tag
-from dfs.core.manifest import ENTRY_NONCE_SIZE, open_entry, seal_entry
+from dfs.core.manifest import ENTRY_NONCE_SIZE, seal_entry
 from dfs.core.quorum import share_threshold
 from dfs.core.records import frozen
 from dfs.core.refusals import no_room, require_open, space_errors, too_few, without_room
@@ -305,7 +305,7 @@ def _proposal(
     instead.
     """
     change = attempt.change
-    current = None if base is None else open_entry(vault.keys.entry, change.key, base)
+    current = None if base is None else vault.open(change.key, base)
     attempt.base, attempt.refusal, attempt.proposal = base, None, None
     settled = base is None or (not doubtful and _chosen(vault, group, attempt, base))
     try:

@@ -279,6 +279,51 @@ def _wait_for(unanswered: dict[Tag, Send | Work]) -> Operation[None]:
         unanswered.pop(event.tag, None)
 
 
+def in_one_call(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
+    """Run operations one after the other, all within one call on a worker as far as they want only Works.
+
+    For many short ones: handing one over costs more than doing it. Those that want more go on afterwards, one
+    by one. What one of them raises ends all.
+    """
+    begun = yield from work(lambda: [_begun(operation) for operation in operations])
+    results: list[T] = []
+    for operation, (effects, result) in zip(operations, begun, strict=True):
+        results.append((yield from _resumed(operation, effects)) if effects else result)
+    return results
+
+
+def _begun(operation: Operation[T]) -> tuple[Effects, T]:
+    """Run an operation, doing its Works here and now, to its end or until it wants something else.
+
+    Returns: what it wants, and what it returned if it wants nothing.
+    """
+    try:
+        effects = next(operation)
+        while len(effects) == 1 and isinstance(effects[0], Work):
+            effects = operation.send(_done(effects[0]))
+    except StopIteration as end:
+        return (), end.value
+    return effects, None  # type: ignore[return-value] # nobody looks at it
+
+
+def _done(effect: Work) -> Event:
+    try:
+        return Done(effect.tag, effect.call())
+    except Exception as error:  # noqa: BLE001 - handed on, whatever it is
+        return Failed(effect.tag, error)
+
+
+def _resumed(operation: Operation[T], effects: Effects) -> Operation[T]:
+    """Go on with an operation that has yielded ``effects``."""
+    try:
+        while True:
+            effects = operation.send((yield effects))
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return] # an operation returns T
+    finally:
+        operation.close()
+
+
 def together(operations: Sequence[Operation[T]], count_max: int = 0) -> Operation[list[T]]:
     """Run operations side by side, at most ``count_max`` at a time (0: all); returns results in order."""
 

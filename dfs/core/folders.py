@@ -5,7 +5,7 @@ completes every value that is not proven. Recursive commands are not atomic.
 """
 
 import enum
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypedDict
 
 from attrs import evolve, field
@@ -19,7 +19,15 @@ from dfs.core.consensus import (
     change_registers,
 )
 from dfs.core.effects import Operation
-from dfs.core.errors import ConflictError, DfsError, InsecureError, NotFoundError, QuorumError, RollbackError
+from dfs.core.errors import (
+    ConflictError,
+    DfsError,
+    InsecureError,
+    NotFoundError,
+    QuorumError,
+    RollbackError,
+    UnknownOutcomeError,
+)
 from dfs.core.keys import directory_id, register_key
 from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Stages, name_stripe, place_stripe, some_place, stripe_size
@@ -44,29 +52,35 @@ from dfs.core.types import (
 # --- Making -------------------------------------------------------------------------------------------------
 
 
-def require_quorum(
-    vault: Vault, group: Group, found: Found, stages: Stages | None, *, degraded: bool
-) -> None:
-    """Check before any work that a write can succeed: max(R, W, H) nodes answer.
+def require_quorum(vault: Vault, found: Iterable[Found], stages: Stages | None, *, degraded: bool) -> None:
+    """Check before any work that writes can succeed: max(R, W, H) nodes of each group answer.
 
     Raises:
         QuorumError: too few do. BusyError: nobody may write now.
     """
     require_open(vault)
+    answered = dict.fromkeys((vault.group(state.key.directory), state.answered) for state in found)
+    for group, nodes in answered:
+        needed = _needed(vault, group, stages, degraded=degraded)
+        there = len(vault.counted & nodes)
+        if there < needed:
+            away = [node for node in group.nodes if node not in nodes]
+            behind = [node for node in group.nodes if node in nodes and node not in vault.counted]
+            reasons = {"no answer": away, "to be brought up to date by dfs repair": behind}
+            told = "; ".join(f"{reason}: {vault.named(names)}" for reason, names in reasons.items() if names)
+            raise QuorumError(f"{there} of {len(group.nodes)} nodes reachable, {needed} needed ({told})")
+
+
+def _needed(vault: Vault, group: Group, stages: Stages | None, *, degraded: bool) -> int:
+    """Return how many nodes of a group a write needs; one of ``stages`` also needs its shares kept."""
     quorum = group.quorum
     needed = max(quorum.read, quorum.write)
-    if stages is not None and not degraded:
-        nodes = vault.roster.nodes
-        facts, stripe = some_place(stages, [nodes[index] for index in group.indexes])
-        rows = place_stripe(stages, facts, stripe, group.indexes, nodes)
-        needed = max(needed, share_threshold(stages.recipe.geometry, rows, quorum))
-    there = len(vault.counted & found.answered)
-    if there < needed:
-        away = [node for node in group.nodes if node not in found.answered]
-        behind = [node for node in group.nodes if node in found.answered and node not in vault.counted]
-        reasons = {"no answer": away, "to be brought up to date by dfs repair": behind}
-        told = "; ".join(f"{reason}: {vault.named(nodes)}" for reason, nodes in reasons.items() if nodes)
-        raise QuorumError(f"{there} of {len(group.nodes)} nodes reachable, {needed} needed ({told})")
+    if stages is None or degraded:
+        return needed
+    nodes = vault.roster.nodes
+    facts, stripe = some_place(stages, [nodes[index] for index in group.indexes])
+    rows = place_stripe(stages, facts, stripe, group.indexes, nodes)
+    return max(needed, share_threshold(stages.recipe.geometry, rows, quorum))
 
 
 def _marker(vault: Vault, path: str) -> Entry:
@@ -85,14 +99,17 @@ class Ensured:
         return next((self.errors[folder] for folder in ancestors(path) if folder in self.errors), None)
 
 
-def ensure_folders(vault: Vault, paths: Sequence[str]) -> Operation[Ensured]:
-    """Make the markers that are missing, outermost first.
+def ensure_folders(
+    vault: Vault, paths: Sequence[str], found: Mapping[RegisterKey, Found] | None = None
+) -> Operation[Ensured]:
+    """Make the markers that are missing, outermost first. ``found``: the markers, if they were read already.
 
     The errors: ConflictError (one is a file), QuorumError, UnknownOutcomeError.
     """
     ensured = Ensured()
     keys = {path: register_key(vault.keys, path) for path in paths}
-    found = yield from read_registers(vault, list(keys.values()))
+    if found is None:
+        found = yield from read_registers(vault, list(keys.values()))
     for depth in sorted({path.count("/") for path in paths}):
         markers: dict[str, Entry] = {}
         for path in paths:
@@ -104,13 +121,22 @@ def ensure_folders(vault: Vault, paths: Sequence[str]) -> Operation[Ensured]:
                     markers[path] = _marker(vault, path)
         changes = [_make_change(marker, found[keys[path]]) for path, marker in markers.items()]
         outcomes = yield from change_registers(vault, changes)
+        unsure = [keys[path] for path in markers if isinstance(outcomes[keys[path]], UnknownOutcomeError)]
+        there = (yield from read_registers(vault, unsure)) if unsure else {}
         for path, marker in markers.items():
             outcome = outcomes[keys[path]]
+            if keys[path] in there and _is_folder(there[keys[path]]):
+                continue  # whoever made it
             if isinstance(outcome, DfsError):
                 ensured.errors[path] = outcome
             elif outcome.entry is not None and outcome.entry.version == marker.version:
                 ensured.made.append(path)  # else somebody made it meanwhile
     return ensured
+
+
+def _is_folder(found: Found) -> bool:
+    sure = found.error is None and not found.stale
+    return sure and found.entry is not None and found.entry.kind is EntryKind.FOLDER
 
 
 def _obstacle(path: str, found: Found) -> DfsError | None:
@@ -379,8 +405,8 @@ def remove_entries(
     """Put tombstones on paths; each ends as Changed or with its own error (NotFoundError, ConflictError)."""
     keys = {path: register_key(vault.keys, path) for path in paths}
     found = yield from read_registers(vault, list(keys.values()), wait_all=True)
+    require_quorum(vault, found.values(), None, degraded=False)
     for state in found.values():
-        require_quorum(vault, vault.group(state.key.directory), state, None, degraded=False)
         if isinstance(state.error, RollbackError):
             raise state.error
     changes = [_remove_change(vault, path, found[key], kind, if_version) for path, key in keys.items()]

@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 from attrs import define, evolve, field
 
-from dfs.core.effects import Operation, parallel, work
+from dfs.core import limits
+from dfs.core.effects import Operation, in_one_call, parallel, together, work
 from dfs.core.errors import DfsError, IncompleteError, IntegrityError, NotFoundError, QuorumError
 from dfs.core.keys import register_key
 from dfs.core.paths import printable
@@ -23,6 +24,8 @@ from dfs.core.transfer import Came, Ledger, Source, Vault, chunks_of, fetch_chun
 from dfs.core.types import Entry, EntryKind, Manifest, NodeId
 
 RESTART_COUNT: Final = 4  # versions tried while others keep replacing the file
+CALL_COUNT: Final = 16  # small files that one call on a worker opens and writes
+CALLS_COUNT_MAX: Final = 4  # such calls at a time for one request's files: each waits for the disk
 
 
 def _ignore(_size: int) -> None:
@@ -106,18 +109,34 @@ def get_files(
     Raises:
         QuorumError: no node answers.
     """
-    keys = [register_key(vault.keys, item.path) for item in items]
-    found = yield from read_registers(vault, list(dict.fromkeys(keys)), with_shares=True)
-    gettings = [_Getting(item, found[key]) for item, key in zip(items, keys, strict=True)]
     slow: set[NodeId] = set()
-    for getting in gettings:
-        getting.ledger.slow = slow
-    small = [getting for getting in gettings if _is_small(getting.found.entry)]
-    yield from parallel([partial(_get_small, vault, getting, progress) for getting in small], slots)
+    step = limits.REGISTER_COUNT
+    parts = [
+        _get_part(vault, items[first : first + step], slow, progress) for first in range(0, len(items), step)
+    ]
+    gettings = [getting for part in (yield from together(parts)) for getting in part]
     for getting in gettings:
         if not _is_small(getting.found.entry):
             yield from _get_file(vault, getting, slots, progress)
     return [getting.result() for getting in gettings]
+
+
+def _get_part(
+    vault: Vault, items: Sequence[GetItem], slow: set[NodeId], progress: Callable[[int], object]
+) -> Operation[list[_Getting]]:
+    """Read the entries of some files with one request a node, and fetch those that are small."""
+    keys = [register_key(vault.keys, item.path) for item in items]
+    found = yield from read_registers(vault, list(dict.fromkeys(keys)), with_shares=True)
+    gettings = [_Getting(item, found[key]) for item, key in zip(items, keys, strict=True)]
+    for getting in gettings:
+        getting.ledger.slow = slow
+    small = [getting for getting in gettings if _is_small(getting.found.entry)]
+    calls = [
+        partial(_get_small, vault, small[first : first + CALL_COUNT], progress)
+        for first in range(0, len(small), CALL_COUNT)
+    ]
+    yield from parallel(calls, [Slot() for _ in range(CALLS_COUNT_MAX)])
+    return gettings
 
 
 def _is_small(entry: Entry | None) -> bool:
@@ -126,9 +145,18 @@ def _is_small(entry: Entry | None) -> bool:
 
 
 def _get_small(
-    vault: Vault, getting: _Getting, progress: Callable[[int], object], slot: Slot
+    vault: Vault, gettings: Sequence[_Getting], progress: Callable[[int], object], slot: Slot
 ) -> Operation[None]:
-    yield from _get_file(vault, getting, [slot], progress)
+    got: list[int] = []  # told afterwards: progress is shown by the thread that runs the operation
+    try:
+        yield from in_one_call([_get_file(vault, getting, [slot], got.append) for getting in gettings])
+    except BaseException:
+        for getting in gettings:
+            if getting.sink is not None:
+                getting.sink.abandon()
+        raise
+    for size in got:
+        progress(size)
 
 
 def _get_file(

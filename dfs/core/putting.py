@@ -51,6 +51,7 @@ T = TypeVar("T")
 SMALL_BATCH_SIZE: Final = 4 * limits.MIB
 STORE_CHUNK_COUNT: Final = 2  # chunks that share their requests and commits; each costs nodes a millisecond
 SMALL_BATCH_COUNT: Final = limits.BATCH_COUNT_MAX // 2
+UNASKED_SHARE_SIZE_MAX: Final = 4 * limits.KIB  # sent at once: asking whether nodes have it takes as long
 
 
 class Content(Protocol):
@@ -120,23 +121,24 @@ def put_files(vault: Vault, items: Sequence[PutItem], making: Making) -> Operati
         QuorumError: too few nodes answer; nothing was read or changed.
     """
     keys = {item.path: register_key(vault.keys, item.path) for item in items}
-    found = yield from read_registers(vault, list(dict.fromkeys(keys.values())), wait_all=True)
-    for state in found.values():
-        require_quorum(
-            vault, vault.group(state.key.directory), state, making.stages, degraded=making.allow_degraded
-        )
+    above = dict.fromkeys(folder for item in items for folder in ancestors(item.path))
+    wanted_keys = dict.fromkeys([*keys.values(), *(register_key(vault.keys, folder) for folder in above)])
+    found = yield from read_registers(vault, list(wanted_keys), wait_all=True)
+    states = {path: found[key] for path, key in keys.items()}
+    require_quorum(vault, states.values(), making.stages, degraded=making.allow_degraded)
     errors: dict[str, DfsError] = {}
     for item in items:
-        if (refusal := _refusal(item, found[keys[item.path]])) is not None:
+        if (refusal := _refusal(item, states[item.path])) is not None:
             errors[item.path] = refusal
     folders = sorted({folder for item in items if item.path not in errors for folder in ancestors(item.path)})
-    ensured = yield from ensure_folders(vault, folders)
+    ensured = yield from ensure_folders(vault, folders, found)
     errors |= _below(items, errors, ensured)
-    bodies = yield from _store_bodies(vault, [item for item in items if item.path not in errors], making)
+    wanted = [item for item in items if item.path not in errors]
+    bodies = yield from _store_bodies(vault, wanted, states, making)
     errors |= {path: body for path, body in bodies.items() if isinstance(body, DfsError)}
     stored = {path: body for path, body in bodies.items() if isinstance(body, _Body)}
     changes = [
-        _change(vault, keys[item.path], item, stored[item.path], found[keys[item.path]], making)
+        _change(vault, keys[item.path], item, stored[item.path], states[item.path], making)
         for item in items
         if item.path in stored
     ]
@@ -275,7 +277,7 @@ def report(
 
 
 def _store_bodies(
-    vault: Vault, items: Sequence[PutItem], making: Making
+    vault: Vault, items: Sequence[PutItem], states: Mapping[str, Found], making: Making
 ) -> Operation[dict[str, "_Body | DfsError"]]:
     small: list[PutItem] = []
     large: list[PutItem] = []
@@ -283,7 +285,9 @@ def _store_bodies(
         is_small = item.content.size is not None and item.content.size <= limits.SMALL_SIZE_MAX
         (small if is_small else large).append(item)
     bodies: dict[str, _Body | DfsError] = {}
-    batches = [_store_small(vault, group, batch, making) for group, batch in _small_batches(vault, small)]
+    batches = [
+        _store_small(vault, group, batch, states, making) for group, batch in _small_batches(vault, small)
+    ]
     for part in (yield from together(batches, len(making.slots))):
         bodies.update(part)
     for item in large:
@@ -373,7 +377,7 @@ def _manifest(stages: Stages, facts: bytes, chunks: Sequence[Chunk]) -> Manifest
 
 
 def _store_small(
-    vault: Vault, group: Group, items: Sequence[PutItem], making: Making
+    vault: Vault, group: Group, items: Sequence[PutItem], states: Mapping[str, Found], making: Making
 ) -> Operation[dict[str, "_Body | DfsError"]]:
     def make() -> list[_Small | DfsError]:
         made = []
@@ -390,7 +394,14 @@ def _store_small(
         for small in made
         if isinstance(small, _Small) and small.stripe is not None
     }
-    stored = yield from store_stripes(group, [stripe for stripe, _ in placed.values()])
+    unseen = {
+        small.stripe.stripe
+        for item, small in zip(items, made, strict=True)
+        if isinstance(small, _Small) and small.stripe is not None
+        if small.stripe.share_size <= UNASKED_SHARE_SIZE_MAX
+        if not _has_had(states[item.path].entry, small.stripe.chunk)
+    }
+    stored = yield from store_stripes(group, [stripe for stripe, _ in placed.values()], unseen=unseen)
     share = stored.sent_size // max(1, len(placed))
     bodies: dict[str, _Body | DfsError] = {}
     for item, small in zip(items, made, strict=True):
@@ -403,6 +414,11 @@ def _store_small(
             _, claim = placed[small.stripe.stripe]
             bodies[item.path] = _Body(small.entry, (claim,), stored.holders, share, stored.errors)
     return bodies
+
+
+def _has_had(entry: Entry | None, chunk: Chunk) -> bool:
+    """Return whether a file has these very bytes already: then nodes have most of its shares."""
+    return entry is not None and entry.manifest is not None and chunk in entry.manifest.chunks
 
 
 @define

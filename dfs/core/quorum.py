@@ -69,13 +69,18 @@ def share_threshold(geometry: Geometry, rows: Sequence[Collection[int]], quorum:
     For one share a node it is min(n, max(k + 1, W)); otherwise the least count such that, whichever nodes
     they are, one further loss is survived. A map that survives no loss needs every node.
     """
-    node_count = len({node for row in rows for node in row})
-    if all(len(row) == 1 for row in rows) and node_count == len(rows):
+    if _one_each(rows):
         return min(geometry.total, max(geometry.needed + 1, quorum.write))
+    node_count = len({node for row in rows for node in row})
     survived = 0
     while survived < node_count and _always_readable(geometry, rows, survived + 1):
         survived += 1
     return max(min(node_count, quorum.write), node_count - max(0, survived - 1))
+
+
+def _one_each(rows: Sequence[Collection[int]]) -> bool:
+    """Return whether each share is on a node of its own, as it is with most codes: then counting suffices."""
+    return all(len(row) == 1 for row in rows) and len({node for row in rows for node in row}) == len(rows)
 
 
 def _always_readable(geometry: Geometry, rows: Sequence[Collection[int]], lost_count: int) -> bool:
@@ -92,6 +97,8 @@ def readable(geometry: Geometry, rows: Sequence[Collection[int]], holders: Colle
 
 def survives(geometry: Geometry, rows: Sequence[Collection[int]], holders: Collection[int]) -> int:
     """Return how many of ``holders``, any of them, may still be lost before the stripe is; -1 if it is."""
+    if _one_each(rows):
+        return max(-1, sum(1 for row in rows for node in row if node in holders) - geometry.needed)
     remaining = sorted(set(holders))
     if not readable(geometry, rows, remaining):
         return -1

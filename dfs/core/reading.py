@@ -4,7 +4,7 @@ A read answers in one round trip when the top value is proven; otherwise it comp
 identity change, consensus.py). See register.py for the decisions and PROTOCOL for the rules.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from attrs import evolve, field
@@ -22,7 +22,6 @@ from dfs.core.consensus import (
 )
 from dfs.core.effects import Answers, Operation, Reply, Send, ask, together
 from dfs.core.errors import DfsError, QuorumError, RemoteProtocolError, RollbackError
-from dfs.core.manifest import open_entry
 from dfs.core.records import frozen
 from dfs.core.refusals import too_few
 from dfs.core.register import Reading, Verdict, decide_read
@@ -111,9 +110,16 @@ def _read_group(
         return {node: rows[index] for node, rows in states.items()}
 
     def enough(_answers: Answers) -> bool:
+        if len(states) < group.quorum.read:
+            return False
         readings = [decide(vault, group, key, of_key(index), final=False) for index, key in enumerate(keys)]
         known = [reading for reading in readings if reading.verdict is Verdict.ANSWER]
-        return len(known) == len(keys) or (any_of and any(reading.top is not None for reading in known))
+        if len(known) < len(keys):
+            return any_of and any(reading.top is not None for reading in known)
+        return not with_shares or all(
+            _has_shares(vault, key, reading, of_key(index).values())
+            for index, (key, reading) in enumerate(zip(keys, readings, strict=True))
+        )
 
     sends = [Send(node, node, request) for node in group.nodes]
     answers = yield from ask(sends, enough, take=take, stragglers=wait_all, quick=True)
@@ -131,6 +137,17 @@ def _read_group(
         completed = yield from complete(vault, group, undecided)
         found.update({item.key: item for item in completed})
     return found
+
+
+def _has_shares(vault: Vault, key: RegisterKey, reading: Reading, states: Iterable[RowState]) -> bool:
+    """Return whether as many shares came along as a small file needs; others have none that could."""
+    manifest = vault.open(key, reading.top).manifest if reading.top is not None else None
+    if manifest is None or manifest.listed or len(manifest.chunks) != 1:
+        return True
+    needed = manifest.recipe.geometry.needed
+    if manifest.chunks[0].packed_size > needed * limits.SHARE_INLINE_SIZE_MAX:
+        return True
+    return len({share.key.index for state in states for share in state.shares}) >= needed
 
 
 @frozen
@@ -219,7 +236,7 @@ def found_in(vault: Vault, key: RegisterKey, reading: Reading, states: Mapping[N
     """Return what a reading found, opened; an error and nothing where this client has seen a newer one."""
     top = reading.top
     error = _below_floor(vault, key, reading, states)
-    entry = open_entry(vault.keys.entry, key, top) if top is not None and error is None else None
+    entry = vault.open(key, top) if top is not None and error is None else None
     return Found(
         key=key,
         entry=visible(entry),

@@ -18,6 +18,7 @@ from dfs.core.link import Job, Link
 from dfs.core.types import NodeId
 
 T = TypeVar("T")
+WORKER_COUNT_MIN = 16  # who writes small files waits for the disk most of the time
 _Posted: TypeAlias = tuple[object, Event]  # the job or work it answers, and the event
 
 
@@ -78,7 +79,7 @@ class Runner:
     def __init__(self, links: Mapping[NodeId, Link], env: Env, worker_count: int) -> None:
         self.links = dict(links)
         self._env = env
-        self._workers = Workers(worker_count)
+        self._workers = Workers(max(worker_count, WORKER_COUNT_MIN))
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end and return its result or raise its error."""

@@ -28,13 +28,15 @@ from dfs.core.errors import IncompleteError, IntegrityError, NodeError, RemotePr
 from dfs.core.floors import Floors
 from dfs.core.interface import Buffer, Code
 from dfs.core.keys import VaultKeys
-from dfs.core.manifest import chunks_digest, decode_chunks
+from dfs.core.manifest import chunks_digest, decode_chunks, open_entry
 from dfs.core.pipeline import Packer, Slot, Stages
 from dfs.core.quorum import Quorum, quorum_of, readable
+from dfs.core.recent import Recent
 from dfs.core.records import frozen
 from dfs.core.roster import group_of
 from dfs.core.types import (
     BAD_SHARES,
+    Ballot,
     Chunk,
     Claim,
     DirectoryId,
@@ -49,6 +51,10 @@ from dfs.core.types import (
     ShareKey,
     StripeId,
 )
+
+ENTRY_COUNT = 16 * limits.REGISTER_COUNT  # opened entries kept, as several nodes tell the same ones ...
+ENTRY_SIZE = 4 * limits.KIB  # ... up to this sealed size
+GROUP_COUNT = 1024  # groups kept; ranking all nodes of a large roster takes a while
 
 
 @frozen
@@ -91,6 +97,12 @@ class Vault:
     suspicions: dict[NodeId, str] = field(factory=dict, eq=False)
     others: tuple[VaultKeys, ...] = field(default=(), repr=False)
     closed: bool = False
+    _opened: Recent[tuple[RegisterKey, Ballot, bytes], Entry] = field(
+        factory=lambda: Recent(ENTRY_COUNT), init=False, repr=False, eq=False
+    )
+    _groups: Recent[DirectoryId, Group] = field(
+        factory=lambda: Recent(GROUP_COUNT), init=False, repr=False, eq=False
+    )
 
     def suspect(self, nodes: Iterable[NodeId], reason: str) -> None:
         """Remember that nodes told what cannot be true; the first reason of each stays."""
@@ -103,8 +115,18 @@ class Vault:
             if isinstance(error, (RemoteProtocolError, IntegrityError)):
                 self.suspect([node], error.what)
 
+    def open(self, key: RegisterKey, row: RegisterRow) -> Entry:
+        """Return the entry in a row. Raises: CorruptEntryError: it was not sealed for this place."""
+        if len(row.value) > ENTRY_SIZE:
+            return open_entry(self.keys.entry, key, row)
+        place = (key, row.accepted, row.value)
+        return self._opened.get(place, lambda: open_entry(self.keys.entry, key, row))
+
     def group(self, directory: DirectoryId) -> Group:
         """Return the group of a directory."""
+        return self._groups.get(directory, lambda: self._group_of(directory))
+
+    def _group_of(self, directory: DirectoryId) -> Group:
         indexes = group_of(self.roster, directory)
         nodes = tuple(self.roster.nodes[index].node_id for index in indexes)
         return Group(indexes, nodes, quorum_of(len(nodes), self.roster.tolerance))

@@ -32,6 +32,7 @@ BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     },
     "dfs_chunkers": {
         "fixed": ("dfs.plugins.fixed", "chunks of one size, 4 MiB, the default"),
+        "fastcdc": ("dfs.plugins.fastcdc", "content decides where chunks end, 1 MiB on average"),
     },
     "dfs_stores": {
         "volumes": ("dfs.plugins.volumes", "SQLite rows and append-only volume files"),

@@ -3,8 +3,10 @@
 import random
 import re
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -30,6 +32,44 @@ def test_get_moves_each_byte_once_and_a_second_put_almost_nothing(cluster: Any) 
     assert target.read_bytes() == CONTENT
     sealed = SIZE + 16 * (SIZE // (4 * 1024 * 1024))
     assert sealed <= _bytes(told, "received_bytes") <= 1.02 * sealed
+
+
+@pytest.mark.parametrize(
+    ("chunker", "changed", "chunk_size"),
+    [
+        ("fixed", CONTENT[: SIZE // 2] + bytes(4096) + CONTENT[SIZE // 2 + 4096 :], 4 << 20),
+        ("fastcdc", b"!" + CONTENT, 4 << 20),
+    ],
+)
+def test_only_what_changed_is_sent(cluster: Any, chunker: str, changed: bytes, chunk_size: int) -> None:
+    if chunker == "fastcdc":
+        pytest.importorskip("pyfastcdc")
+    cluster.environment["DFS_CHUNKER"] = chunker
+    path = cluster.file("report", CONTENT)
+    cluster.dfs("put", str(path))
+    path.write_bytes(changed)
+    told = cluster.dfs("put", str(path), "--stats").stderr
+    assert 0 < _bytes(told, "sent_bytes") < 2 * chunk_size + (64 << 10)
+    assert cluster.got("report") == changed
+
+
+def test_a_put_that_was_killed_goes_on_where_it_was(cluster: Any) -> None:
+    cluster.dfs("ls")  # makes the vault
+    path = cluster.file("begun", CONTENT)
+    first = cluster.start("put", str(path))
+
+    def share_count() -> int:
+        (database,) = cluster.nodes[0].directory.glob("*/vault.db")
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as rows:
+            return int(rows.execute("SELECT COUNT(*) FROM shares").fetchone()[0])
+
+    while first.poll() is None and share_count() < 2:
+        pass
+    first.kill()
+    first.wait()
+    told = cluster.dfs("put", str(path), "--stats").stderr
+    assert _bytes(told, "sent_bytes") < 2 * SIZE
+    assert cluster.got("begun") == CONTENT
 
 
 class Recorder:

@@ -236,3 +236,44 @@ def test_events_from_before_the_jobs_are_passed_over() -> None:
     assert drive.send(Done("sleep")) == ()
     assert drive.send(Done((7, "sleep"))) == ()
     assert drive.end(Done((0, "sleep"))) == [None]
+
+
+def test_works_of_many_are_done_in_one_call() -> None:
+    def twice(number: int) -> Operation[int]:
+        return (yield from work(lambda: 2 * number))
+
+    drive = Drive(effects.in_one_call([twice(number) for number in range(3)]))
+    (only,) = drive.last
+    assert isinstance(only, Work)
+    assert drive.end(Done(only.tag, only.call())) == [0, 2, 4]
+
+
+def test_what_wants_more_than_works_goes_on_afterwards() -> None:
+    def asking() -> Operation[int]:
+        first = yield from work(lambda: 1)
+        answers = yield from ask(sends([A]))
+        return first + len(answers.replies)
+
+    drive = Drive(effects.in_one_call([asking(), work(lambda: 5)]))
+    (only,) = drive.last
+    assert isinstance(only, Work)
+    (send,) = drive.send(Done(only.tag, only.call()))
+    assert isinstance(send, Send)
+    assert drive.end(reply(A)) == [2, 5]
+
+
+def test_a_failure_in_one_call_reaches_who_wanted_it() -> None:
+    def fail() -> int:
+        raise DfsError("no")
+
+    def patient() -> Operation[str]:
+        try:
+            yield from work(fail)
+        except DfsError as error:
+            return error.what
+        return "?"
+
+    drive = Drive(effects.in_one_call([patient()]))
+    (only,) = drive.last
+    assert isinstance(only, Work)
+    assert drive.end(Done(only.tag, only.call())) == ["no"]

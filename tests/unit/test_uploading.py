@@ -54,7 +54,7 @@ def test_who_holds_everything_is_told(world: World, away: tuple[int, ...]) -> No
 def test_a_frozen_node_costs_about_a_second(world: World) -> None:
     world.servers[1].frozen = True
     before_s = world.env.now_s
-    outcome = world.run(put(world, world.random.randbytes(3000)))
+    outcome = world.run(put(world, world.random.randbytes(9000)))
     assert outcome.node_count == 3
     assert world.env.now_s - before_s < 12 * limits.PATIENCE_S, "each request once; links remember it"
 
@@ -64,7 +64,7 @@ def test_an_answer_of_another_length_is_no_answer(world: World) -> None:
         return evolve(answer, reply=messages.HasReply(())) if isinstance(request, messages.Has) else answer
 
     world.servers[0].tamper = short
-    assert world.run(put(world, world.random.randbytes(3000))).node_count == 3
+    assert world.run(put(world, world.random.randbytes(9000))).node_count == 3
 
 
 def test_large_batches_are_split(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

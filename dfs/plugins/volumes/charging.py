@@ -10,8 +10,6 @@ from dfs.core.api import (
     Ballot,
     EntryKind,
     RegisterKey,
-    RegisterRow,
-    register_charge,
     share_charge,
 )
 
@@ -63,6 +61,7 @@ class Charges:
         self._connection = connection
         self.size_before: Final = size
         self.size = size
+        self._owing: bool | None = None  # not looked yet
 
     def _one(self, statement: str, **values: object) -> int:
         found = self._connection.execute(statement, {**CONSTANTS, **values}).fetchone()
@@ -72,9 +71,9 @@ class Charges:
         """Charge for so many rows that have no bytes of their own."""
         self.size += ROW_SIZE * count
 
-    def replace_register(self, key: RegisterKey, row: RegisterRow | None) -> None:
-        """Charge for a register that is about to be replaced or removed."""
-        self.size += register_charge(row) - self._one(REGISTER, directory=key.directory, name=key.name)
+    def register(self, key: RegisterKey) -> int:
+        """Return what a register takes."""
+        return self._one(REGISTER, directory=key.directory, name=key.name)
 
     def claims(self, key: RegisterKey, ballot: Ballot, statement: str = CLAIMS_OF) -> int:
         """Return what the claims of a ballot take, or those of all lower ones (CLAIMS_BELOW)."""
@@ -89,10 +88,21 @@ class Charges:
         bare_count = self._one(BARE_PINS, until_s=until_s)
         return self._one(STAGED_ENDED, until_s=until_s) + ROW_SIZE * bare_count
 
+    @property
+    def owing(self) -> bool:
+        """Whether any share may be owed."""
+        if self._owing is None:
+            self._owing = bool(self._one("SELECT EXISTS (SELECT 1 FROM owed)"))
+        return self._owing
+
+    def owe(self) -> None:
+        """Take note that a share is owed from now on."""
+        self._owing = True
+
     def debts(self, stripes: Iterable[bytes]) -> int:
         """Return what the owed shares of stripes take: as much as when they come; each counts once."""
         total = 0
-        if not self._one("SELECT EXISTS (SELECT 1 FROM owed)"):
+        if not self.owing:
             return total
         for stripe in stripes:
             count, size = self._connection.execute(DEBTS, {"stripe": stripe}).fetchone()

@@ -21,6 +21,8 @@ from dfs.core.api import (
 
 CLAIM_HEAD: Final = struct.Struct(">IBBBB")  # share size, k, n, bytes of the code's name, rows of nodes
 NODE_INDEX: Final = struct.Struct(">H")
+REGISTER_HEAD: Final = struct.Struct(">BI")  # safe, shares claimed
+PART_SIZE: Final = struct.Struct(">I")
 
 RegisterColumns = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, int, int, bytes, int, int]
 
@@ -76,20 +78,11 @@ def unpack_claims(packed: bytes) -> Iterator[Claim]:
 
 def register_digest(key: RegisterKey, row: RegisterRow) -> bytes:
     """Return the xxh3-128 that tells whether a register row is still what was written."""
-    digest = xxhash.xxh3_128(struct.pack(">BI", row.safe, row.claimed_count))
-    for part in (
-        key.directory,
-        key.name,
-        row.promised,
-        row.accepted,
-        row.value,
-        row.digest,
-        row.claim_set,
-        row.confirmed,
-    ):
-        digest.update(struct.pack(">I", len(part)))
-        digest.update(part)
-    return digest.digest()
+    columns = (row.promised, row.accepted, row.value, row.digest, row.claim_set, row.confirmed)
+    pieces = [REGISTER_HEAD.pack(row.safe, row.claimed_count)]
+    for column in (key.directory, key.name, *columns):
+        pieces += (PART_SIZE.pack(len(column)), column)
+    return xxhash.xxh3_128_digest(b"".join(pieces))
 
 
 def _bytes(column: object) -> bytes:

@@ -25,6 +25,7 @@ from dfs.core.api import (
     StoreError,
     StripeId,
     invariant,
+    register_charge,
     share_charge,
 )
 
@@ -139,6 +140,7 @@ class Rows:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._floors: dict[DirectoryId, Ballot] = {}  # those looked up; most rows of a request share one
 
     def register(self, key: RegisterKey) -> RegisterRow | None:
         """Return the row with its owed and corrupt counts."""
@@ -214,10 +216,12 @@ class Rows:
 
     def floor(self, directory: DirectoryId) -> Ballot:
         """Return the highest forgotten ballot of the directory."""
-        found = self._connection.execute(
-            "SELECT ballot FROM floors WHERE directory = ?", (directory,)
-        ).fetchone()
-        return Ballot(unstamp(directory, found[0])) if found else NO_BALLOT
+        floor = self._floors.get(directory)
+        if floor is None:
+            statement = "SELECT ballot FROM floors WHERE directory = ?"
+            found = self._connection.execute(statement, (directory,)).fetchone()
+            floor = self._floors[directory] = Ballot(unstamp(directory, found[0])) if found else NO_BALLOT
+        return floor
 
     def meta(self, name: str) -> bytes | None:
         """Return a small value kept with the vault."""
@@ -323,10 +327,21 @@ class RowsTransaction(Rows):
         self.written_size = 0
         self._used_size_before = used_size
         self._loose: set[StripeId] = set()
+        self._fresh: set[StripeId] = set()  # of which a share was kept
+        self._charged: dict[RegisterKey, int] = {}  # what registers take, as far as that is known
+
+    def register(self, key: RegisterKey) -> RegisterRow | None:
+        """Return the row with its owed and corrupt counts."""
+        row = super().register(key)
+        self._charged[key] = register_charge(row)
+        return row
 
     def set_register(self, key: RegisterKey, row: RegisterRow | None) -> None:
         """Replace or remove a row."""
-        self.charges.replace_register(key, row)
+        charged = self._charged.get(key)
+        self.charges.size -= self.charges.register(key) if charged is None else charged
+        self._charged[key] = register_charge(row)
+        self.charges.size += self._charged[key]
         if row is None:
             self._connection.execute(
                 "DELETE FROM registers WHERE directory = ? AND name = ?", (key.directory, key.name)
@@ -387,6 +402,7 @@ class RowsTransaction(Rows):
         self.charges.rows(-bare)
         self.written_size += len(share.body or b"")
         self.kept.append(share)
+        self._fresh.add(share.key.stripe)
         self._loose.add(share.key.stripe)
 
     def _drop(self, key: ShareKey) -> None:
@@ -395,6 +411,7 @@ class RowsTransaction(Rows):
         if row is None:
             return
         named = (key.stripe, key.index)
+        self._fresh.discard(key.stripe)
         self._connection.execute("DELETE FROM shares WHERE stripe = ? AND share_index = ?", named)
         self._connection.execute("DELETE FROM corrupt WHERE stripe = ? AND share_index = ?", named)
         self.used_size -= row.size
@@ -411,8 +428,12 @@ class RowsTransaction(Rows):
         loose = {stripe for (stripe,) in gone}
         self._loose.update(loose)
         stripes = loose.union(claim.stripe for claim in claims)
-        self.charges.size -= self.charges.claims(register, ballot) + self.charges.debts(stripes)
-        self._connection.execute("DELETE FROM claims WHERE directory = ? AND name = ? AND ballot = ?", named)
+        self.charges.size -= self.charges.debts(stripes)
+        if loose:
+            self.charges.size -= self.charges.claims(register, ballot)
+            self._connection.execute(
+                "DELETE FROM claims WHERE directory = ? AND name = ? AND ballot = ?", named
+            )
         rows = [(*named, position, claim.stripe, pack_claim(claim)) for position, claim in enumerate(claims)]
         self._connection.executemany("INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?)", rows)
         self.charges.rows(len(rows))
@@ -424,6 +445,8 @@ class RowsTransaction(Rows):
         execute = self._connection.execute
         gone = execute("SELECT stripe FROM claims WHERE directory = ? AND name = ? AND ballot < ?", named)
         loose = {stripe for (stripe,) in gone}
+        if not loose and not self.charges.owing:
+            return
         self._loose.update(loose)
         owed = execute("SELECT stripe FROM owed WHERE directory = ? AND name = ? AND ballot < ?", named)
         stripes = loose.union(stripe for (stripe,) in owed)
@@ -450,6 +473,7 @@ class RowsTransaction(Rows):
         """Record shares this node should hold and lacks."""
         stripes = {key.stripe for key in keys}
         self.charges.size -= self.charges.debts(stripes)
+        self.charges.owe()
         self._connection.executemany(
             "INSERT OR IGNORE INTO owed VALUES (?, ?, ?, ?, ?)",
             [(register.directory, register.name, ballot, key.stripe, key.index) for key in keys],
@@ -477,6 +501,7 @@ class RowsTransaction(Rows):
     def set_floor(self, directory: DirectoryId, ballot: Ballot) -> None:
         """Raise the floor; a lower ballot changes nothing."""
         known = self._connection.execute("SELECT 1 FROM floors WHERE directory = ?", (directory,)).fetchone()
+        self._floors.pop(directory, None)
         self.charges.rows(known is None)
         self._connection.execute(
             """INSERT INTO floors VALUES (?, ?) ON CONFLICT (directory) DO UPDATE SET ballot = excluded.ballot
@@ -500,10 +525,11 @@ class RowsTransaction(Rows):
     def _pin(self, stripes: Iterable[StripeId], until_s: float) -> None:
         for stripe in stripes:
             named = {"stripe": stripe, "until_s": until_s}
-            if self._connection.execute(PIN, named).rowcount:
-                self.charges.rows(self.charges.is_bare(stripe))
-            else:
+            self._loose.discard(stripe)  # it is held now
+            if not self._connection.execute(PIN, named).rowcount:
                 self._connection.execute(PIN_LONGER, named)
+            elif stripe not in self._fresh:
+                self.charges.rows(self.charges.is_bare(stripe))
 
     def unpin(self, now_s: float) -> int:
         """Drop pins and staged claims that ended; returns how many."""
