@@ -51,7 +51,6 @@ T = TypeVar("T")
 SMALL_BATCH_SIZE: Final = 4 * limits.MIB
 STORE_CHUNK_COUNT: Final = 2  # chunks that share their requests and commits; each costs nodes a millisecond
 SMALL_BATCH_COUNT: Final = limits.BATCH_COUNT_MAX // 2
-UNASKED_SHARE_SIZE_MAX: Final = 4 * limits.KIB  # sent at once: asking whether nodes have it takes as long
 
 
 class Content(Protocol):
@@ -394,14 +393,12 @@ def _store_small(
         for small in made
         if isinstance(small, _Small) and small.stripe is not None
     }
-    unseen = {
-        small.stripe.stripe
+    is_new = not any(
+        _has_had(states[item.path].entry, small.stripe.chunk)
         for item, small in zip(items, made, strict=True)
         if isinstance(small, _Small) and small.stripe is not None
-        if small.stripe.share_size <= UNASKED_SHARE_SIZE_MAX
-        if not _has_had(states[item.path].entry, small.stripe.chunk)
-    }
-    stored = yield from store_stripes(group, [stripe for stripe, _ in placed.values()], unseen=unseen)
+    )
+    stored = yield from store_stripes(group, [stripe for stripe, _ in placed.values()], expect_new=is_new)
     share = stored.sent_size // max(1, len(placed))
     bodies: dict[str, _Body | DfsError] = {}
     for item, small in zip(items, made, strict=True):

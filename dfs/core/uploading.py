@@ -4,7 +4,7 @@ Pure operations (effects.py). A node that fails is left out; who holds what in t
 guessed.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from attrs import field
@@ -15,7 +15,7 @@ from dfs.core.errors import RemoteProtocolError
 from dfs.core.pipeline import Stripe
 from dfs.core.records import frozen
 from dfs.core.transfer import Group
-from dfs.core.types import NodeId, StripeId
+from dfs.core.types import NodeId
 
 
 @frozen
@@ -60,18 +60,11 @@ def _batches(shares: Shares) -> Iterator[Shares]:
         yield batch
 
 
-def store_stripes(
-    group: Group,
-    stripes: Sequence[Placed],
-    *,
-    expect_new: bool = False,
-    unseen: Collection[StripeId] = frozenset(),
-) -> Operation[Stored]:
+def store_stripes(group: Group, stripes: Sequence[Placed], *, expect_new: bool = False) -> Operation[Stored]:
     """Bring stripes to their nodes: ask each what it has, send what it lacks.
 
     ``expect_new``: probably nobody has any. One node is asked, and while it has none, all others are believed
     to have none either: what they have after all comes once more, and is kept once.
-    ``unseen``: tiny stripes that are hardly there; nobody is asked about them.
     """
     if not stripes:
         return Stored(frozenset(group.nodes), 0)
@@ -80,18 +73,11 @@ def store_stripes(
         for node in group.nodes
     }
     asked = [stripes[0].rows[0][0]] if expect_new else list(group.nodes)  # another one for each stripe
-    doubtful = {
-        node: [share for share in shares if share[0].stripe.stripe not in unseen]
-        for node, shares in wanted.items()
-    }
-    lacking, errors = yield from _lacking({node: doubtful[node] for node in asked})
-    found = any(len(shares) < len(doubtful[node]) for node, shares in lacking.items())
+    lacking, errors = yield from _lacking({node: wanted[node] for node in asked})
+    found = any(len(shares) < len(wanted[node]) for node, shares in lacking.items())
     if expect_new and (found or errors):
-        rest = {node: shares for node, shares in doubtful.items() if node not in asked}
-        more, more_errors = yield from _lacking(rest)
+        more, more_errors = yield from _lacking({node: wanted[node] for node in wanted if node not in asked})
         lacking, errors = lacking | more, errors | more_errors
-    for node, shares in lacking.items():
-        shares += [share for share in wanted[node] if share[0].stripe.stripe in unseen]
     lacking = {node: lacking.get(node, shares) for node, shares in wanted.items() if node not in errors}
     sent_size = 0
     queues = {node: list(_batches(shares)) for node, shares in lacking.items() if shares}

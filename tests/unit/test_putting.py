@@ -236,7 +236,7 @@ def test_a_condition_is_checked_again_when_it_counts() -> None:
         world = World(seed)
         first = world.run(put(world, b"one"))
         slow = world.start(put(world, world.random.randbytes(9000), if_version=first.version))
-        while not requests(world, messages.Has):
+        while not requests(world, messages.Store):
             world.tick()
         world.run(put(world, b"meanwhile"))
         world.settle([slow])
