@@ -312,6 +312,8 @@ def _proposal(
         if current is not None and current.version == attempt.version and visible(current) is None:
             attempt.proposal = Proposal(current)  # our own tombstone, which a change would not see
         elif not _overtaken(attempt, base, current):
+            if doubtful:
+                change.decide(None)  # what holds only over a value that may have been forgotten must wait
             attempt.proposal = change.decide(visible(current))
     except DfsError as error:
         if settled:

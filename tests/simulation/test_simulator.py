@@ -18,6 +18,7 @@ FAILED_ONCE = (
     1006951,  # with k = n - 1 and a node to be brought up to date only a degraded write decides
     1009302,  # a tombstone that one node had not forgotten kept a node from counting again
     1012919,  # an old copy of a deleted file was a reason to refuse a new one
+    11003209,  # a version that had been removed was removed again, with OK, from an old copy
     9002994,  # beside a quarantined node a half-written value was taken for one that may have been forgotten
     4014776,  # two clients removed the same version, and both were told that they had
 )

@@ -422,6 +422,28 @@ def test_an_old_copy_of_a_node_is_no_reason_to_refuse_a_new_file() -> None:
         assert content(world) == b"new"
 
 
+@pytest.mark.parametrize("away", [None, 3])
+def test_a_removed_version_is_not_removed_again_from_an_old_copy(away: int | None) -> None:
+    """What holds only over the doubtful value waits for all nodes, and is refused or put off then."""
+    for seed in range(10):
+        world = World(seed)
+        world.run(put(world, b"secret"))
+        version = world.run(get(world))[0].entry.version
+        copy = world.servers[0].copy()
+        world.run(remove(world))
+        world.servers[0].restore(copy)
+
+        def decide(current: Entry | None, version: Version = version) -> Proposal:
+            if current is None or current.version != version:
+                raise NotFoundError(PATH)
+            return Proposal(Entry(PATH, EntryKind.TOMBSTONE, Version(b"t" * 16)))
+
+        if away is not None:
+            down(world, away)
+        with pytest.raises(NotFoundError if away is None else IncompleteError):
+            world.run(change(world, decide))
+
+
 def test_tombstones_stay_while_a_node_is_away(world: World) -> None:
     world.run(write(world, b"one"))
     world.servers[3].up = False

@@ -158,7 +158,7 @@ class TransportContract(OptionedContract[TransportPlugin]):
         assert arrival.result() == b"".join(buffers)
 
     def test_many_turns_lose_nothing(self, pair: Pair, threads: ThreadPoolExecutor) -> None:
-        """Short and long messages to and fro, as a session has them."""
+        """Short and long messages both ways, as a session has them."""
 
         def answer() -> None:
             for turn in range(60):
