@@ -20,9 +20,9 @@ from dfs.core.types import Node, Roster, VaultState
 from dfs.testing.lying import LIES, LyingVault, Replayer, beguile
 
 SECRET = bytes(range(32))
-MORE = {
-    f"more/{index}": random.Random(index).randbytes(80_000) for index in range(8)
-}  # each node has some share
+MORE = {  # their shares are too large to come along with entries, and each node has some that are asked for
+    f"more/{index}": random.Random(index).randbytes(200_000) for index in range(12)
+}
 BIG = random.Random(1).randbytes(300_000)
 NAMED = [
     "flips a bit of entries",
