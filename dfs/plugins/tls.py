@@ -85,6 +85,7 @@ class TlsStream(SocketStream):
         if self._session is None:  # else it goes on where it ran out of time
             with self._guard:
                 try:
+                    self.connection.getpeername()  # if it was reset already, ssl would lose the open socket
                     self.connection = self._session = self.secure(self.connection)
                 except OSError as error:
                     raise self.explain(error) from error

@@ -1,8 +1,11 @@
 """The transport tls: who is who; what it shares with the others is in test_sockets.py."""
 
+import gc
 import hashlib
+import select
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -223,6 +226,23 @@ def test_a_peer_that_leaves_during_the_handshake(listener: Listener) -> None:
     with pytest.raises(UnreachableError):
         server.handshake(soon())
     server.close()
+
+
+def test_a_peer_that_has_left_before_the_handshake() -> None:
+    """Its reset is met before there is a session; the socket is closed even so."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        name, port = server.getsockname()
+        client = tls.make(TransportOptions()).connect(f"{name}:{port}", soon())
+        peer, _ = server.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        poller = select.poll()
+        poller.register(client.fileno(), select.POLLIN)
+        assert poller.poll(10_000), "the reset has come"
+    with pytest.raises(UnreachableError):
+        client.handshake(soon())
+    client.close()
+    gc.collect()  # a socket that was left open is told of here
 
 
 def test_a_silent_peer_meets_the_deadline(listener: Listener) -> None:
