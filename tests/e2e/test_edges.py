@@ -92,10 +92,7 @@ def test_an_interrupted_move_of_a_folder_loses_nothing_and_can_be_run_again(clus
     cluster.dfs("put", "-r", str(cluster.folder / "local" / "box"))
     session = interrupted(
         cluster,
-        "mv",
-        "-r",
-        "box",
-        "moved",
+        *(*SLOWEST, "mv", "-r", "box", "moved"),  # it takes longer than to look twice
         when=lambda: "moved/" in cluster.names() and cluster.names("moved"),
     )
     assert "interrupted" in session
