@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -18,6 +18,10 @@ from dfs.context import Context
 from dfs.core.errors import ConfigError, DfsError
 from dfs.output import DEGRADED, INTERRUPTED, OK
 from dfs.plugins import BUILTIN
+
+if TYPE_CHECKING:
+    from dfs.core.spans import Span
+    from dfs.core.types import Version
 
 COMMANDS: Final = BUILTIN["dfs_commands"]
 ALIASES: Final = {"heal": "repair", "server": "serve", "shell": "client", "list": "ls"}
@@ -298,19 +302,13 @@ def put(context: Context, /, *, files: tuple[str, ...], if_version: str | None, 
     """
     from dfs.files import PutOptions, put as run
 
-    run(context, files, PutOptions(**flags, if_version=_read("--if-version", if_version)))
+    run(context, files, PutOptions(**flags, if_version=_version(if_version)))
 
 
-def _read(option: str, text: str | None) -> Any:  # noqa: ANN401 - what its reader returns
-    """Return the value of an option that units.py reads; None if it is not given."""
-    if text is None:
-        return None
-    from dfs.core.spans import parse_span, parse_version
+def _version(text: str | None) -> "Version | None":
+    from dfs.core.spans import parse_version
 
-    try:
-        return parse_version(text) if option == "--if-version" else parse_span(text)
-    except ConfigError as error:
-        raise ConfigError(f"{option}: {error.what}") from None
+    return None if text is None else parse_version(text)
 
 
 @cli.command(short_help="fetch files", epilog="Example: dfs get report.pdf -o /tmp/")
@@ -329,7 +327,16 @@ def get(context: Context, /, *, paths: tuple[str, ...], part: str | None, **flag
     """
     from dfs.files import GetOptions, get as run
 
-    run(context, paths, GetOptions(**flags, span=_read("--range", part)))
+    run(context, paths, GetOptions(**flags, span=_span(part)))
+
+
+def _span(text: str | None) -> "Span | None":
+    from dfs.core.spans import parse_span
+
+    try:
+        return None if text is None else parse_span(text)
+    except ConfigError as error:
+        raise ConfigError(f"--range: {error.what}") from None
 
 
 @cli.command(short_help="list a folder", epilog="Example: dfs ls -l photos")

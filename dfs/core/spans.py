@@ -34,13 +34,13 @@ def parse_span(text: str) -> Span:
 
 
 def parse_version(text: str) -> Version:
-    """Return a version as `ls --json` shows it. Raises: ConfigError: it is none."""
+    """Return what --if-version names, as `ls --json` shows it. Raises: ConfigError: it is none."""
     try:
         version = bytes.fromhex(text)
     except ValueError:
         version = b""
     if len(version) != OPERATION_ID_SIZE:
-        raise ConfigError(f"expected {2 * OPERATION_ID_SIZE} hexadecimal digits")
+        raise ConfigError(f"--if-version: expected {2 * OPERATION_ID_SIZE} hexadecimal digits")
     return Version(version)
 
 

@@ -11,7 +11,6 @@ from dfs.core.api import (
     DfsError,
     EntryKind,
     Options,
-    Version,
     hookimpl,
     parse_version,
 )
@@ -41,7 +40,7 @@ def move(
     """
     if len(paths) < 2:
         raise ConfigError("mv needs a path and a target")
-    version = _version(if_version)
+    version = None if if_version is None else parse_version(if_version)
     cluster = context.cluster()
     sources = context.matched(paths[:-1])
     last = context.remote(paths[-1]) + "/" * paths[-1].endswith("/")
@@ -56,15 +55,6 @@ def move(
         else:
             text = f"{source} -> {target}"
             context.emit("moved", {"from": source, "to": target}, f"would move {text}" if dry_run else text)
-
-
-def _version(text: str | None) -> Version | None:
-    if text is None:
-        return None
-    try:
-        return parse_version(text)
-    except ConfigError as error:
-        raise ConfigError(f"--if-version: {error.what}") from None
 
 
 def make(_options: Options) -> click.Command:

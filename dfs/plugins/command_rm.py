@@ -7,7 +7,6 @@ import click
 from dfs.core.api import (
     CommandContext,
     CommandPlugin,
-    ConfigError,
     DfsError,
     Options,
     hookimpl,
@@ -27,10 +26,7 @@ def remove(
     context: CommandContext, *, paths: Sequence[str], recursive: bool, if_version: str | None, dry_run: bool
 ) -> None:
     """Remove files, or with -r folders and all below them."""
-    try:
-        version = parse_version(if_version) if if_version is not None else None
-    except ConfigError as error:
-        raise ConfigError(f"--if-version: {error.what}") from None
+    version = None if if_version is None else parse_version(if_version)
     cluster = context.cluster()
     removed: list[str] = []
     for wanted in context.matched(paths):
