@@ -75,13 +75,31 @@ class Source:
 
     def free(self) -> None:
         """Check that the bytes are what they were and that nobody holds them; then they are overwritten."""
-        assert self.view == self._content, "a source was changed"
+        unchanged = self.view == self._content  # outside the assertion: see check_bytes
+        assert unchanged, "a source was changed"
         self.view.release()
         try:
             self._room.append(0)
         except BufferError:
             pytest.fail("a source is still held after the call returned")
         self._room[:] = bytes(len(self._room))
+
+
+def check_bytes(found: Buffer, wanted: Buffer) -> None:
+    """Fail, telling where they differ, when these are not the same bytes.
+
+    For what may be large: pytest explains ``==`` with a diff of both sides, and when it knows that it runs in
+    continuous integration it makes the whole of it, which takes minutes for a few 100 KiB.
+    """
+    if found == wanted:
+        return
+    found, wanted = bytes(found), bytes(wanted)
+    pairs = zip(found, wanted, strict=False)
+    same_size = next((index for index, (one, other) in enumerate(pairs) if one != other), None)
+    place = (
+        "one goes on where the other ends" if same_size is None else f"the first other one is at {same_size}"
+    )
+    pytest.fail(f"{len(found)} bytes instead of {len(wanted)}: {place}")
 
 
 @contextmanager

@@ -135,8 +135,9 @@ class PlacementContract(OptionedContract[PlacementPlugin]):
         """The same rows again and from another instance, whatever was placed meanwhile."""
         placement = self.new()
         first = [self.rows(number, 4, 1, NODES[:7], placement) for number in range(30)]
-        again = [self.rows(number, 4, 1, NODES[:7], placement) for number in reversed(range(30))]
-        assert first == again[::-1] == [self.rows(number, 4, 1, NODES[:7]) for number in range(30)]
+        for number in reversed(range(30)):
+            assert self.rows(number, 4, 1, NODES[:7], placement) == first[number]
+            assert self.rows(number, 4, 1, NODES[:7]) == first[number]
 
     def test_every_node_gets_its_part(self) -> None:
         """Over many keys and nodes of one weight nobody is preferred less than half or twice the mean."""

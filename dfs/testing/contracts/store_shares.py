@@ -19,6 +19,7 @@ from dfs.core.api import (
     View,
     share_charge,
 )
+from dfs.testing.contracts.base import check_bytes
 from dfs.testing.contracts.store_setup import INLINE_SIZE_MAX, StoreSetup
 from dfs.testing.stores import (
     DIRECTORY,
@@ -80,7 +81,7 @@ class StoreShares(StoreSetup):
         with pytest.raises(NotFoundError):
             vault.share(key)
         vault.transact(lambda transaction: transaction.keep([staged]))
-        assert read(vault, key) == body_of(key, size)
+        check_bytes(read(vault, key), body_of(key, size))
         share = vault.share(key)
         assert share.checksum == xxhash.xxh3_128_digest(body_of(key, size))
         share.close()
@@ -93,8 +94,8 @@ class StoreShares(StoreSetup):
         share = vault.share(key)
         target = bytearray(size + 7)
         assert share.read_into(memoryview(target), middle) == size - middle
-        assert target[: size - middle] == body_of(key, size)[middle:]
-        assert target[size - middle :] == bytes(middle + 7)
+        check_bytes(target[: size - middle], body_of(key, size)[middle:])
+        check_bytes(target[size - middle :], bytes(middle + 7))
         assert share.read_into(memoryview(target)[:1], 0) == 1
         assert share.read_into(memoryview(target), size) == 0
         share.close()
@@ -107,7 +108,7 @@ class StoreShares(StoreSetup):
         staged = vault.stage(key, xxhash.xxh3_128_digest(view), view)
         buffer[:] = bytes(len(buffer))
         vault.transact(lambda transaction: transaction.keep([staged]))
-        assert read(vault, key) == body_of(key, size)
+        check_bytes(read(vault, key), body_of(key, size))
 
     @pytest.mark.parametrize("size", SIZES)
     def test_a_wrong_checksum_is_refused_on_arrival(self, vault: VaultStore, size: int) -> None:
@@ -121,14 +122,14 @@ class StoreShares(StoreSetup):
         other = b"!" * (size + 1)
         staged = vault.stage(key, xxhash.xxh3_128_digest(other), other)
         vault.transact(lambda transaction: transaction.keep([staged, staged]))
-        assert read(vault, key) == body_of(key, size)
+        check_bytes(read(vault, key), body_of(key, size))
         assert vault.used_size == size
 
     def test_one_transaction_may_keep_a_name_twice(self, vault: VaultStore) -> None:
         first, second = stage(vault, share_key(1), 5), stage(vault, share_key(1), 500)
         vault.transact(lambda transaction: transaction.keep([first, second, first]))
         assert vault.used_size == 5
-        assert read(vault, share_key(1)) == body_of(share_key(1), 5)
+        check_bytes(read(vault, share_key(1)), body_of(share_key(1), 5))
 
     @pytest.mark.parametrize("size", [5, 500])
     def test_a_staged_share_makes_one_row_only(self, vault: VaultStore, size: int) -> None:
@@ -151,7 +152,7 @@ class StoreShares(StoreSetup):
             vault.transact(work)
         assert vault.shares(None, 10) == []
         vault.transact(lambda transaction: transaction.keep(staged))
-        assert read(vault, share_key(2)) == body_of(share_key(2), 500)
+        check_bytes(read(vault, share_key(2)), body_of(share_key(2), 500))
 
     def test_only_own_staged_shares_are_kept(self, vault: VaultStore) -> None:
         class Stranger:
@@ -186,7 +187,7 @@ class StoreShares(StoreSetup):
         assert vault.shares(None, 10) == [key, share_key(2)]
         assert vault.used_size == 2 * size
         keep(vault, key, size=size + 1)
-        assert read(vault, key) == body_of(key, size + 1)
+        check_bytes(read(vault, key), body_of(key, size + 1))
         assert vault.used_size == 2 * size + 1
         vault.verify(key)
 
@@ -211,7 +212,7 @@ class StoreShares(StoreSetup):
             keep(vault, share_key(number), size=size)
         target = bytearray(size)
         assert share.read_into(memoryview(target), 0) == size
-        assert target == body_of(share_key(1), size)
+        check_bytes(target, body_of(share_key(1), size))
         share.close()
 
     def test_an_exception_undoes_all_of_it(self, vault: VaultStore) -> None:
@@ -243,7 +244,7 @@ class StoreShares(StoreSetup):
 
         vault.view(check)
         assert vault.used_size == 500
-        assert read(vault, share_key(1)) == body_of(share_key(1), 500)
+        check_bytes(read(vault, share_key(1)), body_of(share_key(1), 500))
         assert vault.read_only_reason is None
 
     def test_a_transaction_sees_its_own_changes_and_nobody_else_does(self, vault: VaultStore) -> None:
@@ -313,4 +314,4 @@ class StoreShares(StoreSetup):
             thread.join()
         assert vault.view(lambda view: view.meta("count")) == b"64"
         for number in range(64):
-            assert read(vault, share_key(number)) == body_of(share_key(number), 40 + number)
+            check_bytes(read(vault, share_key(number)), body_of(share_key(number), 40 + number))

@@ -33,6 +33,7 @@ from dfs.testing.contracts.base import (
     NOISE,
     THREAD_COUNT,
     OptionedContract,
+    check_bytes,
     memory_bound,
     property_test,
 )
@@ -155,7 +156,7 @@ class TransportContract(OptionedContract[TransportPlugin]):
         buffers = [bytes([index % 251]) * size for index, size in enumerate(sizes)]
         arrival = threads.submit(received, pair.server, sum(sizes))
         pair.client.send([memoryview(buffer) for buffer in buffers], soon())
-        assert arrival.result() == b"".join(buffers)
+        check_bytes(arrival.result(), b"".join(buffers))
 
     def test_many_turns_lose_nothing(self, pair: Pair, threads: ThreadPoolExecutor) -> None:
         """Short and long messages both ways, as a session has them."""
@@ -168,7 +169,7 @@ class TransportContract(OptionedContract[TransportPlugin]):
         for turn in range(60):
             question = NOISE[turn : 1 + 998 * turn]
             pair.client.send([question[: turn // 2], question[turn // 2 :]], soon())
-            assert received(pair.client, len(question)) == question[::-1]
+            check_bytes(received(pair.client, len(question)), question[::-1])
         answering.result()
 
     def test_both_sides_send_and_receive_at_once(self, pair: Pair, threads: ThreadPoolExecutor) -> None:
@@ -183,7 +184,8 @@ class TransportContract(OptionedContract[TransportPlugin]):
         ]
         for sending in sendings:
             sending.result()
-        assert [arrival.result() for arrival in arrivals] == [there, back]
+        for arrival, wanted in zip(arrivals, (there, back), strict=True):
+            check_bytes(arrival.result(), wanted)
 
     def test_offsets_and_odd_slices_are_kept(self, pair: Pair) -> None:
         """Read-only slices go out as they are; a target is filled where it lies and nowhere else."""
@@ -205,7 +207,7 @@ class TransportContract(OptionedContract[TransportPlugin]):
             listener = transport.listen(self.address)
             pair = self.meet(transport, listener, threads)
             pair.client.send(buffers, soon())
-            assert received(pair.server, len(whole)) == whole
+            check_bytes(received(pair.server, len(whole)), whole)
             pair.close()
             listener.close()
 
@@ -236,7 +238,7 @@ class TransportContract(OptionedContract[TransportPlugin]):
             arrival = threads.submit(receive)
             pair.client.send(parts, soon())
             arrival.result()
-        assert target == body
+        check_bytes(target, body)
 
     # Ends and deadlines
 
@@ -274,7 +276,7 @@ class TransportContract(OptionedContract[TransportPlugin]):
         arrival = threads.submit(received, pair.server, len(sent) + 12)
         pair.client.send((), soon())
         assert pair.client.unsent_size == 0
-        assert arrival.result() == b"head" + sent + b"tailmore"
+        check_bytes(arrival.result(), b"head" + sent + b"tailmore")
 
     def test_deadlines_of_the_two_directions_are_apart(self, pair: Pair, threads: ThreadPoolExecutor) -> None:
         arrival = threads.submit(received, pair.client, 5)
@@ -318,7 +320,7 @@ class TransportContract(OptionedContract[TransportPlugin]):
         with (tmp_path / "volume").open("rb") as file:
             arrival = threads.submit(received, pair.server, 2 * MIB)
             pair.client.send_file(file.fileno(), 100, 2 * MIB, soon())
-            assert arrival.result() == (NOISE * 4)[100 : 100 + 2 * MIB]
+            check_bytes(arrival.result(), (NOISE * 4)[100 : 100 + 2 * MIB])
             assert file.tell() == 0, "the file's own position is others'"
 
     def test_a_file_that_ends_early_is_corrupt(self, pair: Pair, tmp_path: Path) -> None:
@@ -341,7 +343,7 @@ class TransportContract(OptionedContract[TransportPlugin]):
                 pair.client.send((), time.monotonic())
             arrival = threads.submit(received, pair.server, len(body) + 4)
             pair.client.send([b"tail"], soon())
-        assert arrival.result() == body + b"tail"
+        check_bytes(arrival.result(), body + b"tail")
 
     @staticmethod
     def skip_without_files(pair: Pair) -> None:
@@ -453,7 +455,8 @@ class TransportContract(OptionedContract[TransportPlugin]):
         ]
         for sending in sendings:
             sending.result()
-        assert [arrival.result() for arrival in arrivals] == bodies
+        for arrival, body in zip(arrivals, bodies, strict=True):
+            check_bytes(arrival.result(), body)
         for pair in pairs:
             pair.close()
 
