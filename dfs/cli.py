@@ -16,6 +16,7 @@ import click
 
 from dfs.context import Context
 from dfs.core.errors import ConfigError, DfsError
+from dfs.interrupts import Interruptible
 from dfs.output import DEGRADED, INTERRUPTED, OK
 from dfs.plugins import BUILTIN
 
@@ -399,11 +400,12 @@ def _refuse_password() -> None:
 def guarded(context: Context, work: Callable[[], None]) -> int:
     """Do a command's work and return its exit code; every error is told in one line."""
     try:
-        try:
-            _told(context, work)
-        finally:
-            context.close()
-        context.output.finish(context.status)
+        with Interruptible():
+            try:
+                _told(context, work)
+            finally:
+                context.close()
+            context.output.finish(context.status)
     except BrokenPipeError:  # who reads our output has enough
         _write_no_more()
     except OSError as error:  # our output cannot be written
@@ -412,7 +414,7 @@ def guarded(context: Context, work: Callable[[], None]) -> int:
             failure = ConfigError(f"the output cannot be written: {error.strerror}", kept=KEPT)
             context.end(failure.exit_code)
             sys.stderr.write(f"error: {failure.line}\n")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # while it was ending, or a second one
         return INTERRUPTED
     return context.status
 

@@ -1,5 +1,5 @@
 """The program inside the single executable that `nox -s binary` builds."""
 
-from dfs.cli import main
+from dfs.__main__ import main
 
 main()
