@@ -78,6 +78,8 @@ class Household:
         self._options = options
         self._lock = threading.Lock()
         self._vaults: dict[str, tuple[VaultNode, CommitQueue]] = {}
+        # Looked up once: a store opens the database of every vault for it, and each login asks.
+        self._kept = set(options.store.users())
         self._closed = False
         self._greeting = messages.HelloReply(
             node_id=options.node_id,
@@ -94,8 +96,9 @@ class Household:
         return self._greeting
 
     def kept(self) -> Sequence[str]:
-        """Who has a vault here, whether it was opened yet or not."""
-        return self._options.store.users()
+        """Who has a vault here, whether it was opened yet or not, sorted."""
+        with self._lock:
+            return sorted(self._kept)
 
     @property
     def vaults(self) -> list[VaultNode]:
@@ -121,14 +124,10 @@ class Household:
         return self._options.accounts.is_clear(user)
 
     def rekeyed(self, user: str) -> Rekeyed | None:
-        """Return the login key a user changed to; a vault that is kept here is opened for it.
-
-        The folder is looked into for everybody, so that no timing tells whose vault is open, or is at all.
-        """
-        kept = user in self.kept()
+        """Return the login key a user changed to; a vault that is kept here is opened for it."""
         with self._lock:
-            known = user in self._vaults
-        return self.vault(user).rekeyed if known or kept else None
+            kept = user in self._kept
+        return self.vault(user).rekeyed if kept else None
 
     def users(self) -> Sequence[str]:
         return self._options.accounts.users()
@@ -148,6 +147,7 @@ class Household:
                 vault = VaultNode(*node, store, queue, options.env, options.pin_lease_s, quota)
                 queue.start(vault.advance)
                 self._vaults[user] = vault, queue
+                self._kept.add(user)
             return self._vaults[user][0]
 
     def adopt(self, node_id: NodeId, incarnation: int) -> None:

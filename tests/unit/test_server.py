@@ -16,7 +16,7 @@ from xxhash import xxh3_128_digest
 from dfs.core import bulk_rows, limits, messages, register, wire
 from dfs.core.auth import sign_rekey
 from dfs.core.bulk_rows import AcceptItem
-from dfs.core.errors import BusyError, DfsError, LoginError, UnreachableError
+from dfs.core.errors import BusyError, DfsError, LoginError, StoreError, UnreachableError
 from dfs.core.interface import Listener, Stream, Transport
 from dfs.core.messages import ConfirmItem, PrepareItem, ShareHead
 from dfs.core.server import THREAD_COUNT_MAX, Server
@@ -129,6 +129,20 @@ def test_unknown_user_and_wrong_password_look_alike(house: House) -> None:
         stories.append(caught.value.line)
     assert stories[0] == stories[1]
     assert list(house.store.users()) == []
+
+
+def test_a_login_does_not_look_through_the_vaults_of_others(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With many users each login would open each of their databases."""
+
+    def looked() -> list[str]:
+        raise StoreError("all vaults were looked through")
+
+    monkeypatch.setattr(house.store, "users", looked)
+    for _ in range(2):
+        house.logged_in().make_vault()
+    assert house.server._house.kept() == ["ines"]
 
 
 def test_nothing_but_greetings_before_the_login(tcp_house: House) -> None:
