@@ -12,7 +12,7 @@ import dfs
 from dfs.cluster import Cluster as Open
 from dfs.core.standing import FileState
 from dfs.core.types import VaultState
-from dfs.plugins.volumes.store import folder_name
+from dfs.plugins.volumes.directory import folder_name
 from tests.e2e.conftest import Cluster, MakeCluster, Node
 
 BODY = os.urandom(3_000_000)

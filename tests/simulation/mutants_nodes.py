@@ -16,7 +16,7 @@ from dfs.core.messages import AcceptResult
 from dfs.core.node import Answer, VaultNode
 from dfs.core.types import Ballot, NodeId, RegisterKey
 from dfs.plugins.volumes.files import Volumes
-from dfs.plugins.volumes.vault import VolumesVault
+from dfs.plugins.volumes.vault import RowsVault
 from tests.simulation.mutants_clients import reused_attempt
 from tests.simulation.mutants_patching import Function, Patch, Patches, Spied
 
@@ -215,14 +215,14 @@ def punched_before_commit() -> Patches:
     """M17: space is given back before the commit that drops its rows."""
 
     def changed(original: Function) -> Function:
-        def sync(vault: VolumesVault, transaction: Any) -> None:
+        def sync(vault: RowsVault, transaction: Any) -> None:
             original(vault, transaction)
-            vault._volumes.committed((), transaction.dropped)
+            vault._bodies.committed((), transaction.dropped)
             transaction.dropped.clear()
 
         return sync
 
-    return [Patch(VolumesVault, "_sync", changed)]
+    return [Patch(RowsVault, "_sync", changed)]
 
 
 def unsynced() -> Patches:

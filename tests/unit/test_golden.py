@@ -68,7 +68,11 @@ from dfs.plugins import (
     split,
     xor,
 )
-from dfs.plugins.volumes import files as volume_files, packing as volume_packing, store as volume_store
+from dfs.plugins.volumes import (
+    directory as volume_directory,
+    files as volume_files,
+    packing as volume_packing,
+)
 
 FOLDER = Path(__file__).parents[1] / "golden"
 Fields: TypeAlias = Mapping[str, Any]
@@ -365,7 +369,7 @@ def stamped(fields: Fields) -> Fields:
 
 
 def vault_folder(fields: Fields) -> Fields:
-    return {"folder": volume_store.folder_name(fields["user"])}
+    return {"folder": volume_directory.folder_name(fields["user"])}
 
 
 KINDS: Mapping[str, Mapping[str, Callable[[Fields], Fields]]] = {

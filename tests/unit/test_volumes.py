@@ -25,7 +25,7 @@ from dfs.core.env import RealFile
 from dfs.plugins import volumes
 from dfs.plugins.volumes import files as volume_files
 from dfs.plugins.volumes.rows import Rows
-from dfs.plugins.volumes.vault import VolumesVault
+from dfs.plugins.volumes.vault import RowsVault
 from dfs.testing.stores import FaultyFiles, body_of, share_key, stage
 from tests.unit.volumes_kit import (
     HEADER_SIZE,
@@ -305,8 +305,8 @@ def test_a_share_is_opened_before_a_commit_can_take_its_bytes(
 ) -> None:
     """Between reading a row and opening its slice no commit may give the bytes back: one lock covers both."""
     put(vault, 0)
-    assert isinstance(vault, VolumesVault)
-    lock, view = vault._volumes.lock, vault._view
+    assert isinstance(vault, RowsVault)
+    lock, view = vault._bodies.lock, vault._view
     seen = []
 
     def watched(work: Callable[[Rows], object]) -> object:
@@ -337,7 +337,7 @@ def test_a_new_vault_is_durable_under_its_name(vault: VaultStore, files: FaultyF
 
 
 def test_rows_are_synced_at_each_commit_and_folded_by_hand(vault: VaultStore) -> None:
-    assert isinstance(vault, VolumesVault)
+    assert isinstance(vault, RowsVault)
     pragmas = ("journal_mode", "synchronous", "wal_autocheckpoint")
     found = [vault._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
     assert found == ["wal", 2, 0]  # 2 is FULL

@@ -23,7 +23,7 @@ from dfs.core.api import (
 from dfs.core.env import RealFiles
 from dfs.plugins import volumes
 from dfs.plugins.volumes import files as volume_files, vault as vault_module
-from dfs.plugins.volumes.vault import VolumesVault
+from dfs.plugins.volumes.vault import RowsVault
 from dfs.testing.stores import Event, FaultyFiles, read, share_key, stage
 from tests.unit.volumes_kit import (
     HEADER_SIZE,
@@ -202,7 +202,7 @@ def test_the_log_is_folded_now_and_then(
 
 
 def test_a_database_that_another_process_holds_is_busy(vault: VaultStore, options: StoreOptions) -> None:
-    assert isinstance(vault, VolumesVault)
+    assert isinstance(vault, RowsVault)
     vault._writer.execute("PRAGMA busy_timeout = 0").fetchall()
     connection = sqlite3.connect(Path(options.directory) / "alice" / "vault.db", isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
@@ -367,7 +367,7 @@ def test_a_disk_that_does_not_tell_its_space_ends_writing(
 
 def test_a_full_database_undoes_the_transaction_and_no_more(vault: VaultStore) -> None:
     put(vault, 0)
-    assert isinstance(vault, VolumesVault)
+    assert isinstance(vault, RowsVault)
     pages = vault._writer.execute("PRAGMA page_count").fetchone()[0]
     vault._writer.execute(f"PRAGMA max_page_count = {pages}").fetchall()
     with pytest.raises(DiskFullError):

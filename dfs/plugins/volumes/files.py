@@ -17,11 +17,20 @@ from typing import Final
 from weakref import WeakSet
 
 import xxhash
-from attrs import define, field, frozen
+from attrs import define, field
 
-from dfs.core.api import Buffer, CorruptShareError, File, Files, InvariantError, ShareKey, StoreError
+from dfs.core.api import (
+    Buffer,
+    CorruptShareError,
+    File,
+    Files,
+    InvariantError,
+    ShareKey,
+    StoreError,
+)
 
-from .rows import Place, StagedShare, VolumeRows
+from .bodies import FULL_ERRORS, Damage
+from .rows import Dropped, Place, Rows, StagedShare, VolumeRows
 
 MAGIC: Final = b"DFSVOLUM"
 FORMAT: Final = 1
@@ -35,16 +44,6 @@ FREE_COUNT_MAX: Final = (
     2  # emptied volumes kept for reuse: overwriting is up to 1.8 times as fast as new pages
 )
 IDLE_FILE_COUNT_MAX: Final = 32  # open files that nobody uses now
-FULL_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-@frozen
-class Damage:
-    """Rows of a volume whose bytes cannot be there: another generation, or behind ``end``."""
-
-    volume: int
-    generation: int
-    end: int
 
 
 @define(eq=False)
@@ -106,7 +105,9 @@ class FileSlice:
 
 
 class Volumes:
-    """All volumes of a vault. Thread-safe; ``lock`` also orders opening a share against collecting it."""
+    """All volumes of a vault (`Bodies`). Thread-safe."""
+
+    outage: Final = None  # a disk that fails once is not asked again
 
     def __init__(
         self, folder: str, files: Files, vault_id: bytes, size_max: int, fail: Callable[[str], StoreError]
@@ -128,21 +129,15 @@ class Volumes:
 
     # --- Start ----------------------------------------------------------------------------------------------
 
-    def start(
-        self,
-        rows: Sequence[VolumeRows],
-        ranges: Callable[[int], Sequence[tuple[int, int]]],
-        *,
-        settled: bool,
-    ) -> list[Damage]:
+    def start(self, rows: Rows, *, settled: bool) -> list[Damage]:
         """Take over what is there and return what is damaged.
 
         The bytes behind the last row of a volume are garbage: the highest volume with room goes on there and
-        keeps its preallocation, the others are cut. ``ranges``: rows of a volume; all else in it can be given
-        back. ``settled``: it was, but for the volume that is appended to.
+        keeps its preallocation, the others are cut. What lies between rows can be given back. ``settled``: it
+        was, but for the volume that is appended to.
         """
         by_number: dict[int, dict[int, VolumeRows]] = {}
-        for row in rows:
+        for row in rows.volumes():
             by_number.setdefault(row.volume, {})[row.generation] = row
         found = {
             int(match[1], 16)
@@ -163,12 +158,12 @@ class Volumes:
             if self._active is None and volume.end < self._size_max and volume.number not in short:
                 self._active = volume
                 self._use(volume)
-                self._note_gaps(volume, ranges(volume.number))
+                self._note_gaps(volume, rows.ranges(volume.number))
             elif volume.number not in short:
                 if volume.allocated > volume.end:
                     self._truncate(volume)
                 if not settled:
-                    self._note_gaps(volume, ranges(volume.number))
+                    self._note_gaps(volume, rows.ranges(volume.number))
                     self._punch(volume)
         return damages
 
@@ -336,7 +331,7 @@ class Volumes:
 
     # --- After a commit -------------------------------------------------------------------------------------
 
-    def committed(self, kept: Iterable[StagedShare], dropped: Iterable[Place]) -> None:
+    def committed(self, kept: Iterable[StagedShare], dropped: Iterable[Dropped]) -> None:
         """Take over what a commit made true: rows of ``kept``, none any more for ``dropped``."""
         with self.lock:
             for share in kept:
@@ -346,7 +341,7 @@ class Volumes:
                     volume.share_count += 1
                     volume.staged.discard(share)
             touched: dict[Volume, None] = {}
-            for place in dropped:
+            for place in (share.place for share in dropped):
                 # Without volume or of another generation: a damaged row, whose place now means other bytes.
                 found = self._volumes.get(place.volume)
                 if found is not None and found.generation == place.generation:
@@ -401,6 +396,10 @@ class Volumes:
         self._close_file(volume)
         self._files.remove(volume.path)
 
+    def room(self, free_size: int) -> int:
+        """Return how many bytes find room: as many as the disk has."""
+        return free_size
+
     def shed(self) -> None:
         """Remove the free volumes: the disk has no room for them."""
         with self.lock:
@@ -419,7 +418,7 @@ class Volumes:
 
     # --- Reading --------------------------------------------------------------------------------------------
 
-    def open_slice(self, place: Place, checksum: bytes) -> FileSlice:
+    def open_slice(self, _key: ShareKey, checksum: bytes, place: Place) -> FileSlice:
         """Open a share; the caller read its row under ``lock``, so no commit can have punched it since."""
         volume = self._volumes.get(place.volume)
         if volume is None or volume.generation != place.generation:

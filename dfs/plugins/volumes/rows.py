@@ -1,9 +1,9 @@
 """The rows of a vault in SQLite: the only truth about what is kept.
 
 `Rows` reads over one connection, `RowsTransaction` also writes; beginning, committing and everything about
-volume files is the vault's. Two habits keep common work cheap: tables that are normally empty (corrupt,
-owed) are looked at before anything is joined with them, and a stripe that may have lost its last claim or
-pin is noted in `suspects`, so that `collect` never walks all shares.
+the bytes of larger shares is the vault's. Two habits keep common work cheap: tables that are normally empty
+(corrupt, owed) are looked at before anything is joined with them, and a stripe that may have lost its last
+claim or pin is noted in `suspects`, so that `collect` never walks all shares.
 """
 
 import sqlite3
@@ -93,7 +93,7 @@ DELETE FROM suspects WHERE EXISTS (SELECT 1 FROM pins AS p WHERE p.stripe = susp
 
 @frozen
 class Place:
-    """Where in a volume a share's bytes lie."""
+    """Where a share's bytes lie: in a volume; or, with ``volume`` 0, in the object ``generation`` tells."""
 
     volume: int
     generation: int
@@ -122,6 +122,15 @@ class ShareRow:
     body: bytes | None = field(repr=False)
     place: Place | None
     corrupt: bool
+
+
+@frozen
+class Dropped:
+    """A share that had a row until now, and bytes at ``place``."""
+
+    key: ShareKey
+    checksum: bytes
+    place: Place
 
 
 @frozen
@@ -316,14 +325,14 @@ class Rows:
 
 
 class RowsTransaction(Rows):
-    """The changes of `Transaction`; ``kept`` and ``dropped`` tell the volumes what a commit means."""
+    """The changes of `Transaction`; ``kept`` and ``dropped`` tell who keeps the bytes what a commit means."""
 
     def __init__(self, connection: sqlite3.Connection, used_size: int, charged_size: int) -> None:
         super().__init__(connection)
         self.used_size = used_size
         self.charges: Final = Charges(connection, charged_size)
         self.kept: list[StagedShare] = []
-        self.dropped: list[Place] = []
+        self.dropped: list[Dropped] = []
         self.written_size = 0
         self._used_size_before = used_size
         self._loose: set[StripeId] = set()
@@ -417,7 +426,7 @@ class RowsTransaction(Rows):
         self.used_size -= row.size
         self.charges.size -= share_charge(row.size)
         if row.place is not None:
-            self.dropped.append(row.place)
+            self.dropped.append(Dropped(key, row.checksum, row.place))
 
     def claim(self, register: RegisterKey, ballot: Ballot, claims: Sequence[Claim]) -> None:
         """Record claims under a ballot, replacing what that ballot had."""

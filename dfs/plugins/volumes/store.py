@@ -1,44 +1,20 @@
-"""The directory of a node: one folder a vault, and `.node/`, which is the node's own."""
+"""The store `volumes`: larger shares go to append-only files beside the rows."""
 
 import re
-import threading
-from collections.abc import Callable, Sequence
 from typing import Final
 
-from dfs.core.api import (
-    ConfigError,
-    NotInitialisedError,
-    StoreError,
-    StoreOptions,
-    UnknownKeyError,
-    VaultStore,
-)
+from dfs.core.api import ConfigError, StoreOptions, UnknownKeyError
 
-from .vault import DATABASE_ERRORS, VolumesVault, open_vault, vault_user
+from .bodies import Bodies, Fail, MakeBodies
+from .directory import RowsStore
+from .files import Volumes
 
 NAME: Final = "volumes"
 FORMAT_VERSION: Final = 1
-NODE_NAME: Final = ".node"
-FORMAT_NAME: Final = "format"
-FORMAT_SIZE_MAX: Final = 256
-FORMAT_LINE: Final = re.compile(rb"[a-z0-9-]+@[0-9]+\n")
-LOCK_NAME: Final = "lock"
-HASHED_PREFIX: Final = "="
-HASHED_SIZE: Final = 16
-PLAIN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-FOREIGN_ALLOWED: Final = frozenset({"lost+found"})  # an ext4 file system mounted for us has one
+VOLUMES_NAME: Final = "volumes"
 VOLUME_SIZE: Final = 256 << 20
 VOLUME_SIZE_MIN: Final = 64 << 10
 VOLUME_SIZE_MAX: Final = 1 << 40
-
-
-def folder_name(user: str) -> str:
-    """Return the folder of a user: the name where it is harmless on every file system, else its hash."""
-    if PLAIN_NAME.fullmatch(user):
-        return user
-    from blake3 import blake3
-
-    return HASHED_PREFIX + blake3(user.encode()).hexdigest(HASHED_SIZE)
 
 
 def volume_size_of(options: StoreOptions) -> int:
@@ -55,97 +31,22 @@ def volume_size_of(options: StoreOptions) -> int:
     return size
 
 
-class VolumesStore:
-    """Everything a node keeps. Thread-safe; locks its directory."""
+class VolumesStore(RowsStore):
+    """A store that keeps everything in its directory."""
+
+    name = NAME
+    format_version = FORMAT_VERSION
 
     def __init__(self, options: StoreOptions) -> None:
-        self._options: Final = options
-        self._directory: Final = options.directory
         self._volume_size: Final = volume_size_of(options)
-        self._lock: Final = threading.Lock()
-        self._vaults: dict[str, VolumesVault] = {}
-        self._closed = False
-        try:
-            self._release: Final = self._take_directory()
-        except OSError as problem:
-            raise StoreError(f"the directory {self._directory} cannot be used: {problem}") from problem
+        super().__init__(options)
 
-    def _take_directory(self) -> Callable[[], None]:
-        """Lock the directory, marking an empty one as ours; a foreign one is left as it is."""
-        files, node = self._options.files, f"{self._directory}/{NODE_NAME}"
-        names = set(files.names(self._directory)) - FOREIGN_ALLOWED
-        if names and NODE_NAME not in names:
-            raise NotInitialisedError(
-                f"{self._directory} holds something that is not a dfs node's",
-                next_step="Name an empty directory, or the one this node had.",
-            )
-        files.make_folder(node)
-        release = files.lock(f"{node}/{LOCK_NAME}")
-        try:
-            self._check_format(node)
-        except BaseException:
-            release()
-            raise
-        return release
+    def bodies(self, folder: str) -> MakeBodies:
+        """Return what opens the volume files of a vault."""
+        files, volumes = self._options.files, f"{folder}/{VOLUMES_NAME}"
 
-    def _check_format(self, node: str) -> None:
-        """Compare the format file with this store, or write it."""
-        path, expected = f"{node}/{FORMAT_NAME}", f"{NAME}@{FORMAT_VERSION}\n".encode()
-        with_format = self._options.files.open(path, create=True)
-        try:
-            found = bytearray(FORMAT_SIZE_MAX)
-            found = found[: with_format.read_into(memoryview(found), 0)]
-            # What names no store was torn by a crash at the very first start, before its sync.
-            if not FORMAT_LINE.fullmatch(found):
-                with_format.truncate(0)
-                with_format.write((expected,), 0)
-                with_format.sync()
-                self._options.files.sync_folder(node)
-            elif found != expected:
-                raise ConfigError(
-                    f"{self._directory} was made by store {found.decode(errors='replace').strip()}, "
-                    f"this is {NAME}@{FORMAT_VERSION}"
-                )
-        finally:
-            with_format.close()
+        def make(vault_id: bytes, fail: Fail) -> Bodies:
+            files.make_folder(volumes)
+            return Volumes(volumes, files, vault_id, self._volume_size, fail)
 
-    def users(self) -> Sequence[str]:
-        """Return the users that have a vault here, sorted."""
-        files = self._options.files
-        found = set()
-        for name in files.names(self._directory):
-            if name != NODE_NAME and name not in FOREIGN_ALLOWED:
-                user = self._user_of(name)
-                if user is not None:
-                    found.add(user)
-        return sorted(found)
-
-    def _user_of(self, name: str) -> str | None:
-        try:
-            return vault_user(f"{self._directory}/{name}", self._options.files)
-        except NotADirectoryError:
-            return None
-        except (OSError, *DATABASE_ERRORS, StoreError):
-            # A broken vault must not hide the others; whoever opens it is told. A hashed name is lost.
-            return None if name.startswith(HASHED_PREFIX) else name
-
-    def vault(self, user: str, *, create: bool) -> VaultStore:
-        """Return the vault of a user, the same object each time."""
-        with self._lock:
-            if self._closed:
-                raise StoreError(f"the store in {self._directory} is closed")
-            found = self._vaults.get(user)
-            if found is None:
-                folder = f"{self._directory}/{folder_name(user)}"
-                found = open_vault(folder, user, self._options, self._volume_size, create=create)
-                self._vaults[user] = found
-            return found
-
-    def close(self) -> None:
-        """Close all vaults and unlock the directory; twice is fine."""
-        with self._lock:
-            self._closed = True
-            for vault in self._vaults.values():
-                vault.close()
-            self._vaults.clear()
-            self._release()
+        return make

@@ -1,5 +1,5 @@
-"""One vault on disk: rows in SQLite, larger shares in volume files, and the order in which both become
-durable.
+"""One vault on disk: rows in SQLite, larger shares in volume files or a bucket, and the order in which both
+become durable.
 
 A commit comes last: bytes are written and verified when staged, synced before the commit of the rows that
 make them true, and given back only after the commit that drops those rows. A failed sync or commit is never
@@ -33,7 +33,7 @@ from dfs.core.api import (
     View,
 )
 
-from .files import FULL_ERRORS, Volumes
+from .bodies import FULL_ERRORS, Bodies, MakeBodies
 from .packing import stamp, unstamp
 from .rows import Rows, RowsTransaction, StagedShare
 from .schema import check_schema, create_schema
@@ -41,7 +41,6 @@ from .schema import check_schema, create_schema
 T = TypeVar("T")
 
 DATABASE_NAME: Final = "vault.db"
-VOLUMES_NAME: Final = "volumes"
 VAULT_ID_SIZE: Final = 16
 DATABASE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # the latter: it quotes a damaged schema
 READER_COUNT_MAX: Final = 8  # idle read connections kept
@@ -78,10 +77,10 @@ class BodySlice:
         """Nothing is held."""
 
 
-class VolumesVault:
+class RowsVault:
     """What a node keeps for one vault. Thread-safe: one transaction at a time, any number of views."""
 
-    def __init__(self, folder: str, user: str, options: StoreOptions, volume_size: int) -> None:
+    def __init__(self, folder: str, user: str, options: StoreOptions, make_bodies: MakeBodies) -> None:
         self._folder: Final = folder
         self._user: Final = user
         self._files: Final[Files] = options.files
@@ -98,9 +97,7 @@ class VolumesVault:
             vault_id = self._prepare()
             self._used_size = int.from_bytes(self._own("used_size"), "big")
             self._charged_size = self._charged()
-            self._volumes: Final = Volumes(
-                f"{folder}/{VOLUMES_NAME}", options.files, vault_id, volume_size, self._fail
-            )
+            self._bodies: Final[Bodies] = make_bodies(vault_id, self._fail)
             self._recover()
         except BaseException:
             self._writer.close()
@@ -155,14 +152,14 @@ class VolumesVault:
         )
 
     def _recover(self) -> None:
-        """Trim volumes to their rows and mark rows without bytes; after a crash also check the tables."""
+        """Have bytes and rows fit each other again; after a crash also check the tables."""
         rows = Rows(self._writer)
         crashed = rows.own("clean") != 1
         if crashed:
             verdict = self._writer.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise self._damaged(verdict)
-        damages = self._volumes.start(rows.volumes(), rows.ranges, settled=not crashed)
+        damages = self._bodies.start(rows, settled=not crashed)
 
         def work(transaction: RowsTransaction) -> None:
             transaction.set_own("clean", 0)
@@ -178,8 +175,8 @@ class VolumesVault:
 
     @property
     def read_only_reason(self) -> str | None:
-        """Why nothing can be written any more; None while it can."""
-        return self._reason
+        """Why nothing can be written any more, or for now; None while it can."""
+        return self._reason or self._bodies.outage
 
     def _fail(self, reason: str) -> StoreError:
         """Make the vault read-only; the first reason stays."""
@@ -213,6 +210,10 @@ class VolumesVault:
     @property
     def free_size(self) -> int:
         """Bytes that can still be kept; the reserve is left out."""
+        return self._bodies.room(self._disk_free_size)
+
+    @property
+    def _disk_free_size(self) -> int:
         try:
             free_size, disk_size = self._files.free_size(self._folder)
         except OSError as problem:
@@ -232,12 +233,12 @@ class VolumesVault:
         size = len(body)
         try:
             if self.free_size < size:
-                self._volumes.shed()
+                self._bodies.shed()
                 if self.free_size < size:
-                    raise DiskFullError(f"the disk with {self._folder} has no room for {size} more bytes")
+                    raise DiskFullError(f"the vault in {self._folder} has no room for {size} more bytes")
             if size <= self._options.inline_size_max:
                 return StagedShare(key, checksum, size, bytes(body))
-            return self._volumes.stage(key, checksum, body)
+            return self._bodies.stage(key, checksum, body)
         except OSError as problem:
             raise self._fault(problem) from None
 
@@ -263,7 +264,7 @@ class VolumesVault:
             except DATABASE_ERRORS as problem:
                 raise self._fault(problem) from problem
             self._used_size, self._charged_size = transaction.used_size, transaction.usage()
-            self._volumes.committed(transaction.kept, transaction.dropped)
+            self._bodies.committed(transaction.kept, transaction.dropped)
             self._log_size += (
                 self._writer.total_changes - changes_before
             ) * CHANGE_SIZE + transaction.written_size
@@ -274,12 +275,12 @@ class VolumesVault:
     def _is_short(self) -> bool:
         """Whether the disk is so full that free pages of the database are better given back than kept."""
         with contextlib.suppress(DfsError):  # a disk that cannot say it has made the vault read-only
-            return self.free_size < VACUUM_COUNT * PAGE_SIZE
+            return self._disk_free_size < VACUUM_COUNT * PAGE_SIZE
         return False
 
     def _sync(self, transaction: RowsTransaction) -> None:
         try:
-            self._volumes.sync(transaction.kept)
+            self._bodies.sync(transaction.kept)
         except OSError as problem:
             # Even when it says "no space": bytes that were written are gone.
             raise self._fail(f"a volume cannot be synced: {problem}") from None
@@ -346,14 +347,14 @@ class VolumesVault:
     def share(self, key: ShareKey) -> ShareSlice:
         """Open a share."""
         # Under this lock: a commit that drops the row after we read it finds our slice and spares the bytes.
-        with self._volumes.lock:
+        with self._bodies.lock:
             row = self._view(lambda rows: rows.share(key))
             if row is None:
                 raise NotFoundError(f"{_named(key)} is not here")
             if row.corrupt:
                 raise CorruptShareError(f"{_named(key)} is known to be bad")
             if row.place is not None:
-                return self._volumes.open_slice(row.place, row.checksum)
+                return self._bodies.open_slice(key, row.checksum, row.place)
         body = row.body or b""
         if len(body) != row.size:
             raise CorruptShareError(f"{_named(key)} has lost bytes")
@@ -393,14 +394,14 @@ class VolumesVault:
         """Finish and let go of all files; twice is fine."""
         # Neither the mark nor the cut is owed to anybody: without them the next start does a little more.
         with contextlib.suppress(DfsError):
-            settled = self._volumes.settled
+            settled = self._bodies.settled
             self._transact(lambda transaction: transaction.set_own("clean", int(settled)))
         with self._write_lock, self._readers_lock:
             if self._closed:
                 return
             self._closed = True
             with contextlib.suppress(OSError):
-                self._volumes.close(cut=self._reason is None)
+                self._bodies.close(cut=self._reason is None)
             self._reason = self._reason or "it is closed"
             readers, self._readers = self._readers, []
             for connection in (*readers, self._writer):
@@ -408,8 +409,8 @@ class VolumesVault:
 
 
 def open_vault(
-    folder: str, user: str, options: StoreOptions, volume_size: int, *, create: bool
-) -> VolumesVault:
+    folder: str, user: str, options: StoreOptions, make_bodies: MakeBodies, *, create: bool
+) -> RowsVault:
     """Open the vault in a folder, making it if asked.
 
     Raises: NotInitialisedError: absent and not ``create``. StoreError: it cannot be opened.
@@ -417,8 +418,8 @@ def open_vault(
     try:
         if not create and vault_user(folder, options.files) is None:
             raise NotInitialisedError(f"there is no vault of user {user} on this node")
-        options.files.make_folder(f"{folder}/{VOLUMES_NAME}")
-        return VolumesVault(folder, user, options, volume_size)
+        options.files.make_folder(folder)
+        return RowsVault(folder, user, options, make_bodies)
     except (OSError, *DATABASE_ERRORS) as problem:
         if isinstance(problem, OSError) and problem.errno in FULL_ERRORS:
             raise DiskFullError(f"the disk with {folder} is full") from None
