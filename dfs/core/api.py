@@ -11,6 +11,7 @@ from dfs.core.charges import (
 from dfs.core.errors import (
     AuthError as AuthError,
     BusyError as BusyError,
+    CertificateRefusedError as CertificateRefusedError,
     ConfigError as ConfigError,
     ConflictError as ConflictError,
     CorruptEntryError as CorruptEntryError,

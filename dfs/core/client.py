@@ -162,7 +162,7 @@ class Client:
             strangers = [link.down for _, link in self._places if isinstance(link.down, PeerIdentityError)]
             if not strangers:
                 raise
-            raise PeerIdentityError(
+            raise type(strangers[0])(
                 f"{strangers[0].what}; {error.what}", next_step=strangers[0].next_step
             ) from None
 

@@ -330,6 +330,14 @@ class UnknownCertificateError(PeerIdentityError):
     code = "DFS-E132"
 
 
+class CertificateRefusedError(PeerIdentityError):
+    """The node does not take our certificate, or wants one and we show none."""
+
+    code = "DFS-E134"
+    kept_default = "Nothing was sent to it but that."
+    next_default = "Name one that its client_ca signed: client_certificate and client_key in the conf."
+
+
 class RealmError(DfsError):
     """The node belongs to another realm."""
 

@@ -104,6 +104,18 @@ EXPLANATIONS: Final[Mapping[str, Explanation]] = {
         NOTHING_SENT,
         ('Give the same realm in the confs of node and client, such as: realm = "dfs"',),
     ),
+    "DFS-E134": Explanation(
+        "a node does not take our certificate",
+        13,
+        "The node's conf has a client_ca: it lets nobody in who shows no certificate signed by that"
+        " authority. The conf of the client names none, one of another authority, or one that has expired.",
+        NOTHING_SENT,
+        (
+            "Ask the node's administrator for a certificate and its key",
+            "Write both into the conf, as client_certificate and client_key",
+            "See dates and issuer of yours: openssl x509 -noout -dates -issuer -in odile.pem",
+        ),
+    ),
     # Usage and confs
     "DFS-E201": Explanation(
         "a key of the conf is not known",

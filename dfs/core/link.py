@@ -15,6 +15,7 @@ from dfs.core import limits, messages
 from dfs.core.auth import sign_login
 from dfs.core.effects import Event, Failed, Reply, Send
 from dfs.core.errors import (
+    CertificateRefusedError,
     DfsError,
     LocalProtocolError,
     PeerIdentityError,
@@ -339,7 +340,10 @@ class Link:
                 f"{self.label} shows certificate SHA256:{certificate.hex()}, the conf pins none for it"
             )
         nonce = self._env.random_bytes(limits.NONCE_SIZE)
-        hello, _ = self._ask(job, connection, messages.Hello(nonce, self._identity.version, ()))
+        try:
+            hello, _ = self._ask(job, connection, messages.Hello(nonce, self._identity.version, ()))
+        except CertificateRefusedError as error:
+            raise CertificateRefusedError(f"{self.name} {error.what}") from error
         connection.timeout_s = self._request_timeout_s
         if not isinstance(hello, messages.HelloReply):
             raise RemoteProtocolError("no greeting")

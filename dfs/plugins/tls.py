@@ -16,6 +16,7 @@ from typing import Final
 
 from dfs.core.api import (
     Buffer,
+    CertificateRefusedError,
     ConfigError,
     DfsError,
     Listener,
@@ -40,6 +41,11 @@ from dfs.core.api import (
 DFS_API_VERSION: Final = 1
 NAME: Final = "tls"
 JOIN_SIZE_MAX: Final = 16 * 1024  # a TLS record; smaller neighbours are joined, larger buffers go as they are
+GONE: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)  # what sending to such a server gives
+REFUSALS: Final = (  # OpenSSL's names of the alerts by which a server says that it does not take a client's
+    *("CERTIFICATE_REQUIRED", "UNKNOWN_CA", "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "ACCESS_DENIED"),
+    *("CERTIFICATE_EXPIRED", "CERTIFICATE_REVOKED", "CERTIFICATE_UNKNOWN"),
+)
 PEM_FIRST: Final = "-----BEGIN CERTIFICATE-----"
 PEM_LAST: Final = "-----END CERTIFICATE-----"
 
@@ -166,14 +172,24 @@ class TlsStream(SocketStream):
 
 
 class ClientStream(TlsStream):
-    """The connecting side: compares the peer with its pin, if there is one."""
+    """The connecting side: compares the peer with its pin, if there is one.
+
+    ``shows_one``: the context has a certificate of ours.
+    """
 
     def __init__(
-        self, context: ssl.SSLContext, pin: bytes | None, connection: socket.socket, peer: str
+        self,
+        context: ssl.SSLContext,
+        pin: bytes | None,
+        connection: socket.socket,
+        peer: str,
+        *,
+        shows_one: bool = False,
     ) -> None:
         super().__init__(connection, peer)
         self._context = context
         self._pin = pin
+        self._shows_one = shows_one
 
     def secure(self, connection: socket.socket) -> ssl.SSLSocket:
         """Greet as a client; the name is needed only where the authority's word about it counts."""
@@ -188,6 +204,28 @@ class ClientStream(TlsStream):
                 f"{self.peer} shows certificate {fingerprint(digest)}, but {fingerprint(self._pin)} is pinned"
             )
         return digest
+
+    def explain(self, error: OSError) -> DfsError:
+        """Tell a refusal of our certificate, which TLS 1.3 sends after the handshake, from other failures."""
+        told = self._last_words() if isinstance(error, GONE) else error
+        alert = (getattr(told, "reason", "") or "").rpartition("ALERT_")[2]
+        if isinstance(told, ssl.SSLError) and alert in REFUSALS:
+            return CertificateRefusedError(
+                f"{self.peer} does not take our certificate ({alert.lower().replace('_', ' ')})"
+                if self._shows_one
+                else f"{self.peer} wants a certificate of ours, and the conf names none"
+            )
+        return super().explain(error)
+
+    def _last_words(self) -> OSError | None:
+        """Return the alert of a peer that is gone: what it sent before can still be read."""
+        try:
+            with self._call_lock:
+                if self._session is not None:
+                    self._session.recv(1)
+        except OSError as error:
+            return error
+        return None
 
 
 class ServerStream(TlsStream):
@@ -237,7 +275,8 @@ class TlsTransport:
     def connect(self, address: str, deadline_s: float) -> Stream:
         """Connect; the peer is proven by the handshake."""
         context = self._client_context
-        return ClientStream(context, self._options.pins.get(address), dial(address, deadline_s), address)
+        pin, shows_one = self._options.pins.get(address), self._options.certificate_path is not None
+        return ClientStream(context, pin, dial(address, deadline_s), address, shows_one=shows_one)
 
     def listen(self, address: str) -> Listener:
         """Bind; raises ConfigError as well if certificate or key cannot be used."""

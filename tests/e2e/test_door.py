@@ -68,10 +68,13 @@ def test_an_authority_vouches_for_both_sides(make_cluster: Any, tmp_path: Path) 
     for _ in range(2):  # nothing is learned, nothing need be
         assert answers(cluster, "member", text.format(ours + shown.format(*member))) == ""
     assert not (tmp_path / "state" / "dfs" / "known_nodes").exists()
-    told = answers(cluster, "bare", text.format(ours), 7)
-    assert "DFS1" in told
-    assert "Traceback" not in told
-    answers(cluster, "stranger", text.format(ours + shown.format(*stranger)), 7)
+    told = answers(cluster, "bare", text.format(ours), 13)
+    assert "DFS1 127.0.0.1:" in told
+    assert "wants a certificate of ours, and the conf names none" in told
+    assert "client_certificate and client_key in the conf.  (DFS-E134)" in told
+    told = answers(cluster, "stranger", text.format(ours + shown.format(*stranger)), 13)
+    assert "does not take our certificate (unknown ca)" in told
+    assert "(DFS-E134)" in told
     told = answers(cluster, "doubter", text.format(theirs + shown.format(*member)), 13)
     assert "not valid" in told
     wrong_pin = table(cluster, pins=f'certificate = "SHA256:{"ab" * 32}"\n')

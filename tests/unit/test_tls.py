@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 
 from dfs.core import identity
 from dfs.core.errors import (
+    CertificateRefusedError,
     ConfigError,
     DfsError,
     LocalProtocolError,
@@ -180,8 +181,24 @@ def test_a_client_without_certificate_is_refused(authority: Authority, threads: 
     meeting = Meeting(threads, listener, TransportOptions())
     meeting.client.handshake(soon())  # the server's verdict comes after it
     assert isinstance(meeting.failure(), RemoteProtocolError)
-    with pytest.raises((RemoteProtocolError, UnreachableError)):
+    with pytest.raises(CertificateRefusedError, match="wants a certificate of ours"):
         meeting.client.receive_into(memoryview(bytearray(1)), soon())
+    meeting.close()
+    listener.close()
+
+
+def test_a_refusal_is_heard_also_by_who_writes_when_the_server_is_gone(
+    authority: Authority, certificate: tuple[str, str, bytes], threads: ThreadPoolExecutor
+) -> None:
+    listener = listen(*authority.issue("node", "127.0.0.1"), ca_path=authority.path)
+    options = TransportOptions(certificate_path=certificate[0], key_path=certificate[1])
+    meeting = Meeting(threads, listener, options)
+    meeting.client.handshake(soon())
+    meeting.failure()
+    meeting.server.close()
+    many = [bytes(10_000)] * 1000  # the first ones may only fill buffers
+    with pytest.raises(CertificateRefusedError, match="does not take our certificate"):
+        meeting.client.send(many, soon())
     meeting.close()
     listener.close()
 
