@@ -69,6 +69,7 @@ GLOBAL_OPTIONS: Final[Sequence[tuple[Sequence[str], str, Mapping[str, Any]]]] = 
         {"metavar": "NAME", "multiple": True},
     ),
     (("--plugin",), "A Python file with plugins.", {"metavar": "FILE", "multiple": True}),
+    (("--log-json",), "Append what is said, and how it ends, as JSON lines.", {"metavar": "FILE"}),
     (("--no-color",), "No colours, no redrawing.", {"is_flag": True}),
     (("--debug",), "Show where an unexpected error came from.", {"is_flag": True}),
 )
@@ -89,6 +90,8 @@ def _note_flag(context: click.Context, parameter: click.Parameter, value: object
     chosen.output.json = bool(chosen.flags.get("json"))
     chosen.output.json_lines = bool(chosen.flags.get("json_lines"))
     chosen.output.quiet = bool(chosen.flags.get("quiet"))
+    if name == "log_json":
+        chosen.output.log_to(str(value))
 
 
 def global_options(*, hidden: bool) -> Iterator[click.Option]:
@@ -293,9 +296,15 @@ def _run_within(context: Context, arguments: Sequence[str]) -> int:
 @click.option("--if-absent", is_flag=True, help="Only if nothing is there yet.")
 @click.option("--if-version", metavar="VERSION", help="Only if this version is there (ls --json shows it).")
 @click.option("--allow-degraded", is_flag=True, help="Store it even if no further node may be lost.")
+@click.option(
+    "--mode",
+    default="keep",
+    metavar="MODE",
+    help="Permission bits that get restores: keep, those of the local file, or octal digits such as 644.",
+)
 @dry_run_option
 @click.pass_obj
-def put(context: Context, /, *, files: tuple[str, ...], if_version: str | None, **flags: Any) -> None:  # noqa: ANN401 - what the options above say
+def put(context: Context, /, *, files: tuple[str, ...], mode: str, **flags: Any) -> None:  # noqa: ANN401 - what the options above say
     """Store files; - is stdin and needs --to.
 
     The last of several arguments is the remote folder if it ends in / or is one, or the new remote name of a
@@ -303,13 +312,23 @@ def put(context: Context, /, *, files: tuple[str, ...], if_version: str | None, 
     """
     from dfs.files import PutOptions, put as run
 
-    run(context, files, PutOptions(**flags, if_version=_version(if_version)))
+    flags["if_version"] = _version(flags["if_version"])
+    run(context, files, PutOptions(**flags, mode=_mode(mode)))
 
 
 def _version(text: str | None) -> "Version | None":
     from dfs.core.spans import parse_version
 
     return None if text is None else parse_version(text)
+
+
+def _mode(text: str) -> int | None:
+    from dfs.core.units import parse_mode
+
+    try:
+        return None if text == "keep" else parse_mode(text)
+    except ConfigError as error:
+        raise ConfigError(f"--mode: {error.what}") from None
 
 
 @cli.command(short_help="fetch files", epilog="Example: dfs get report.pdf -o /tmp/")
@@ -347,12 +366,13 @@ def _span(text: str | None) -> "Span | None":
 @click.option(
     "--sort", type=click.Choice(["name", "size", "time"]), default="name", help="Largest or newest first."
 )
+@click.option("--nodes", is_flag=True, help="Name the nodes that hold their part of each entry.")
 @click.pass_obj
-def ls(context: Context, *, path: str, long: bool, recursive: bool, sort: str) -> None:
+def ls(context: Context, /, *, path: str, sort: str, **flags: bool) -> None:
     """List a folder, one file, or what is like a pattern."""
     from dfs.listing import ls as run
 
-    run(context, path, long=long, recursive=recursive, sort=sort)
+    run(context, path, sort=sort, **flags)
 
 
 SERVE: Final = serve

@@ -54,6 +54,8 @@ class Context(UsersOfNodes):
         self.output.json = bool(self.flags.get("json"))
         self.output.json_lines = bool(self.flags.get("json_lines"))
         self.output.quiet = bool(self.flags.get("quiet"))
+        if "log_json" in self.flags:
+            self.output.log_to(str(self.flags["log_json"]))
         self._codes: list[int] = []
         self._conf: ClientConf | None = None
         self._registry: Registry | None = None
@@ -427,6 +429,15 @@ class Context(UsersOfNodes):
         )
         return doctor.of_node(doors) if node else doctor.of_client(doors)
 
+    @staticmethod
+    def formats() -> "Mapping[str, int]":
+        """Return the numbers of what this dfs writes."""
+        from dfs.core.manifest import ENTRY_FORMAT
+        from dfs.core.settings import FORMAT
+        from dfs.core.wire import WIRE_VERSION
+
+        return {"wire": WIRE_VERSION, "entry": ENTRY_FORMAT, "conf": FORMAT}
+
     def explanations(self) -> "Mapping[str, Explanation]":
         """What error codes mean."""
         from dfs.core.explanations import EXPLANATIONS
@@ -467,23 +478,30 @@ class Context(UsersOfNodes):
 
     def close(self) -> None:
         """Show what was asked for with --stats, name nodes that lied, and let go of the cluster."""
-        if self.session is not None and self._before is not None and self.flags.get("stats"):
-            self._show_traffic(self.session.opened())
+        if self.session is not None and self._before is not None:
+            self._tell_traffic(self.session.opened())
         if self._cluster is None:
             return
         from dfs.texts import distrust
 
         for text in distrust(self._cluster.node_names, self._cluster.suspicions):
             self.output.warn(text)
-        if self.flags.get("stats"):
-            self._show_traffic(self._cluster)
+        self._tell_traffic(self._cluster)
         self._cluster.close()
         self._cluster = None
 
-    def _show_traffic(self, cluster: "Cluster") -> None:
+    def _tell_traffic(self, cluster: "Cluster") -> None:
+        """Show, and write into the log, what went to and from nodes; each where it is asked for."""
+        journal = self.output.journal
+        if journal is None and not self.flags.get("stats"):
+            return
         from dfs.traffic import since, traffic_lines
 
-        sys.stderr.writelines(f"{line}\n" for line in traffic_lines(since(self._before, cluster.traffic())))
+        nodes = since(self._before, cluster.traffic())
+        if journal is not None:
+            journal.traffic(nodes)
+        if self.flags.get("stats"):
+            sys.stderr.writelines(f"{line}\n" for line in traffic_lines(nodes))
 
 
 def _deriving(conf: "ClientConf") -> "LoginSecret":

@@ -49,7 +49,10 @@ PLAIN_FAILURES: Final = frozenset({2, 4, 9})  # exit codes of errors that say th
 
 @frozen(kw_only=True)
 class PutOptions:
-    """The options of `put`. ``to``: the remote name or folder; None = by the last argument."""
+    """The options of `put`. ``to``: the remote name or folder; None = by the last argument.
+
+    ``mode``: permission bits, None = those of the local file.
+    """
 
     to: str | None = None
     recursive: bool = False
@@ -58,6 +61,7 @@ class PutOptions:
     if_version: Version | None = None
     allow_degraded: bool = False
     dry_run: bool = False
+    mode: int | None = None
 
 
 @frozen(kw_only=True)
@@ -108,6 +112,9 @@ def put(context: Context, words: Sequence[str], options: PutOptions) -> None:
     uploads = [upload for each in planned for upload in each.uploads]
     folders = [folder for each in planned for folder in each.folders]
     _refuse_twice([upload.path for upload in uploads])
+    if options.mode is not None:
+        for upload in uploads:
+            upload.content.mode = options.mode
     for each in planned:
         for error in each.errors:
             context.fail(error)

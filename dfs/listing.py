@@ -10,7 +10,7 @@ from dfs.core.paths import parent_of, printable, relative_to
 from dfs.entries import entry_record
 from dfs.names import is_pattern
 from dfs.output import DEGRADED
-from dfs.texts import FOLDER_UNKNOWN, STALE_LINE, listed_name, long_rows
+from dfs.texts import FOLDER_UNKNOWN, STALE_LINE, holder_names, listed_name, long_rows, node_rows
 
 if TYPE_CHECKING:
     from dfs.cluster import Cluster
@@ -21,8 +21,19 @@ SORTS: Final = {
 }
 
 
-def ls(context: Context, word: str, *, long: bool, recursive: bool, sort: str = "name") -> None:
-    """Print the names in a folder, or everything below it, or one file, or what is like a pattern."""
+def ls(
+    context: Context,
+    word: str,
+    *,
+    long: bool = False,
+    recursive: bool = False,
+    sort: str = "name",
+    nodes: bool = False,
+) -> None:
+    """Print the names in a folder, or everything below it, or one file, or what is like a pattern.
+
+    ``nodes``: with the names of the nodes that hold their part of it.
+    """
     path = context.remote(word)
     cluster = context.cluster()
     try:
@@ -33,13 +44,25 @@ def ls(context: Context, word: str, *, long: bool, recursive: bool, sort: str = 
         return
     if sort in SORTS:
         listed = sorted(listed, key=SORTS[sort])
-    rows = long_rows(listed, cluster.nodes, drawn=context.pictorial) if long else []
-    for row in rows:
+    names = [listed_name(item, relative_to(item.entry.path, path)) for item in listed]
+    for row in _table(context, listed, names, long=long, nodes=nodes):
         context.output.result(row)
-    for item in listed:
-        shown = listed_name(item, relative_to(item.entry.path, path))
-        context.emit("entries", entry_record(item), "" if long else shown)
+    for item, name in zip(listed, names, strict=True):
+        record = entry_record(item)
+        if nodes:
+            record = {**record, "holders": holder_names(item, cluster.nodes)}
+        context.emit("entries", record, "" if long or nodes else name)
     _judge(context, listed)
+
+
+def _table(
+    context: Context, listed: Sequence[Listed], names: Sequence[str], *, long: bool, nodes: bool
+) -> list[str]:
+    """Return the rows of a table, none of a plain list."""
+    order = context.cluster().nodes
+    if long:
+        return long_rows(listed, order, names=names, drawn=context.pictorial, named=nodes)
+    return node_rows(listed, order, names) if nodes else []
 
 
 def _listed(cluster: "Cluster", path: str, *, recursive: bool) -> tuple[list[Listed], str]:

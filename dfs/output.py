@@ -7,11 +7,14 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dfs.core.errors import ConfigError, DfsError
 from dfs.core.paths import printable
 from dfs.progress import Meter
+
+if TYPE_CHECKING:
+    from dfs.journal import Journal
 
 SCHEMA: Final = 1
 OK: Final = 0
@@ -68,6 +71,17 @@ class Output:
         self._warnings: list[dict[str, str]] = []
         self._errors: list[DfsError] = []
         self._finished = False
+        self.journal: Journal | None = None
+
+    def log_to(self, path: str) -> None:
+        """Write what is said into a file, too. Raises: ConfigError: it cannot be written."""
+        from dfs.journal import Journal
+
+        self.journal = Journal(path)
+
+    def _log(self, level: str, text: str, more: Mapping[str, object] | None = None) -> None:
+        if self.journal is not None:
+            self.journal.line(level, self.command, text, more)
 
     @property
     def structured(self) -> bool:
@@ -98,18 +112,22 @@ class Output:
 
     def note(self, text: str) -> None:
         """Say what was done."""
+        self._log("info", text)
         if not self.quiet and not self.structured:
             self._tell(text)
 
     def warn(self, text: str, prefix: str = "warning: ") -> None:
         """Say what deserves attention but stops nothing."""
-        code = CODE_PATTERN.search(text)
-        self._warnings.append({"code": code[1] if code else "", "text": text})
+        found = CODE_PATTERN.search(text)
+        code = found[1] if found else ""
+        self._log("warning", text, {"code": code})
+        self._warnings.append({"code": code, "text": text})
         if not self.quiet and not self.structured:
             self._tell(prefix + text)
 
     def error(self, error: DfsError, text: str = "") -> None:
         """Say why something could not be done; ``text``: in other words than the error's own."""
+        self._log("error", text or error.line, error_record(error))
         self._errors.append(error)
         if not self.structured:
             self._tell(f"error: {text or error.line}")
@@ -130,6 +148,8 @@ class Output:
                 "error": error_record(decisive) if decisive is not None else None,
             }
             sys.stdout.write(f"{json.dumps(envelope)}\n")
+        if self.journal is not None and not self._finished:
+            self.journal.end(self.command, code, NAMES.get(code, "unexpected"))
         self._finished = True
         sys.stdout.flush()
 

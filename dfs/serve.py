@@ -72,6 +72,7 @@ def serve(context: Context, words: Sequence[str], flags: Mapping[str, object]) -
     conf, users_required = node_conf(
         context, words, {name: value for name, value in flags.items() if name != "heal"}
     )
+    context.output.journal = None  # what a node has to say is in its own log
     # Blocked in this and so in every later thread, they wait for `sigwait` and never tear into anything.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     _set_up_log(conf)
@@ -139,6 +140,8 @@ def node_conf(context: Context, words: Sequence[str], flags: Mapping[str, object
         given |= {"dir": form.directory, "port": form.port, "users": form.users}
         given["listen"] = given.get("listen") or form.listen
     given["transport"] = context.flags.get("transport")
+    if log := context.flags.get("log_json"):
+        given |= {"log_file": log, "log_format": "json"}
     if str(given.get("metrics") or "").isdecimal():  # who may look at them is not said, so nobody else
         given["metrics"] = f"127.0.0.1:{given['metrics']}"
     verbosity = context.flags.get("verbose", 0)
@@ -227,6 +230,8 @@ def _say_ready(context: Context, conf: NodeConf, node: OpenedNode) -> None:
     fingerprint = f"SHA256:{node.fingerprint.hex()}" if node.fingerprint else ""
     short = f" SHA256:{node.fingerprint.hex()[:4]}..{node.fingerprint.hex()[-2:]}" if fingerprint else ""
     directory = _short(conf.dir or "")
+    # Only programs are told: to know it, all vaults have to be opened.
+    vaults, size = node.server.kept() if context.output.structured else (0, 0)
     context.output.values(
         {
             "node": node.name,
@@ -234,6 +239,8 @@ def _say_ready(context: Context, conf: NodeConf, node: OpenedNode) -> None:
             "transport": conf.transport,
             "fingerprint": fingerprint,
             "dir": conf.dir,
+            "vaults": vaults,
+            "bytes": size,
             "users": node.accounts.count,
             "metrics": conf.metrics,
         },

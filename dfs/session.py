@@ -26,6 +26,8 @@ from dfs.core.errors import (
 from dfs.core.paths import canonical, join, printable
 from dfs.core.records import frozen
 from dfs.core.types import EntryKind
+from dfs.journal import Journal
+from dfs.output import error_record
 
 if TYPE_CHECKING:
     from dfs.cluster import Cluster, NodeTraffic
@@ -61,6 +63,7 @@ class Session:
         self._down: frozenset[str] = frozenset()  # addresses told to be down
         self._all_told = False  # by this command
         self._notes: set[str] = set()
+        self._journal = Journal(str(flags["log_json"])) if "log_json" in flags else None
 
     @property
     def node_counts(self) -> tuple[int, int]:
@@ -172,6 +175,7 @@ class Session:
         """Say once a session, on stderr, what deserves attention."""
         if text not in self._notes:
             self._notes.add(text)
+            self._log("info", text)
             sys.stdout.flush()
             sys.stderr.write(f"{text}\n")
 
@@ -197,8 +201,13 @@ class Session:
             text = texts.SEALED
         elif isinstance(error, LoginError):
             text = texts.INVALID_LOGIN
+        self._log("error", text or error.line, error_record(error))
         self.say(text or error.line, failure=True)
         return error.exit_code
+
+    def _log(self, level: str, text: str, more: Mapping[str, object] | None = None) -> None:
+        if self._journal is not None:
+            self._journal.line(level, "client", text, more)
 
     def refusal(self) -> AuthError | None:
         """Log in anew if nodes are up but none answers, and return why they refuse: it may have changed."""

@@ -207,33 +207,62 @@ def listed_name(listed: "Listed", path: str | None = None) -> str:
 
 
 def long_rows(
-    listed: Sequence["Listed"], nodes: Sequence[tuple[NodeId, str]], *, drawn: bool = False
+    listed: Sequence["Listed"],
+    nodes: Sequence[tuple[NodeId, str]],
+    *,
+    names: Sequence[str] | None = None,
+    drawn: bool = False,
+    named: bool = False,
 ) -> list[str]:
     """Return the table of ``ls -l``; ``nodes``: ids and names of the cluster in its order.
 
-    ``drawn``: nodes are squares, filled where all is there, in place of # and dots.
+    Args:
+        names: of the entries as they are listed; None: their last components.
+        drawn: nodes are squares, filled where all is there, in place of # and dots.
+        named: nodes are their names.
     """
-    marks = SQUARES if drawn else "#."
+    if not listed:
+        return []
+
+    def mark(item: "Listed") -> str:
+        return _named(item, nodes) if named else _marks(item, nodes, SQUARES if drawn else "#.")
+
     head = ("STATE", "SIZE", "STORED", "NODES", "MODIFIED", "NAME")
-    rows = [head, *(_row(item, nodes, marks) for item in listed)]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ["  ".join([*map(str.ljust, row, widths), row[5]]) for row in rows]
-    return [*lines, _summary(listed, nodes)] if listed else []
+    shown = names or [listed_name(item) for item in listed]
+    pairs = zip(listed, shown, strict=True)
+    rows = [_row(item, name, mark(item), _remark(item, nodes)) for item, name in pairs]
+    return [*_aligned([head, *rows]), _summary(listed, nodes)]
 
 
-def _row(item: "Listed", nodes: Sequence[tuple[NodeId, str]], marks: str) -> tuple[str, ...]:
+def node_rows(
+    listed: Sequence["Listed"], nodes: Sequence[tuple[NodeId, str]], names: Sequence[str]
+) -> list[str]:
+    """Return the table of ``ls --nodes``: by which nodes each of the ``names`` is held."""
+    if not listed:
+        return []
+    rows = [(_named(item, nodes), name) for item, name in zip(listed, names, strict=True)]
+    return _aligned([("NODES", "NAME"), *rows])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows in columns; the last one, names, is as long as it is."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return ["  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows]
+
+
+def _row(item: "Listed", name: str, marks: str, remark: str) -> tuple[str, ...]:
     entry = item.entry
     if entry.kind is EntryKind.FOLDER:
-        return "folder", "", "", _marks(item, nodes, marks), "", listed_name(item)
+        return "folder", "", "", marks, "", name
     state = item.health.value.upper() if item.health.value == "incomplete" else item.health.value
     modified = datetime.fromtimestamp(entry.mtime_ns // 10**9).astimezone().strftime("%Y-%m-%d %H:%M")
     return (
         f"{state} {item.node_count}/{item.node_total}",
         size_text(entry.size),
         size_text(item.stored_size),
-        _marks(item, nodes, marks),
+        marks,
         modified,
-        listed_name(item).removesuffix(INCOMPLETE_MARK) + _remark(item, nodes),
+        name.removesuffix(INCOMPLETE_MARK) + remark,
     )
 
 
@@ -253,6 +282,17 @@ def _away(item: "Listed", nodes: Sequence[tuple[NodeId, str]]) -> list[str]:
 
 def _marks(item: "Listed", nodes: Sequence[tuple[NodeId, str]], marks: str) -> str:
     return "".join(marks[node not in item.holders] for node, _ in nodes if node in item.members)
+
+
+def holder_names(item: "Listed", nodes: Sequence[tuple[NodeId, str]]) -> list[str]:
+    """Return the nodes that hold their part of an entry, in the order of the cluster."""
+    return [name for node, name in nodes if node in item.members & item.holders]
+
+
+def _named(item: "Listed", nodes: Sequence[tuple[NodeId, str]]) -> str:
+    """Return the same for people, a dash in the place of each other node."""
+    members = [(node, printable(name)) for node, name in nodes if node in item.members]
+    return " ".join(name if node in item.holders else "-".ljust(len(name)) for node, name in members)
 
 
 def _summary(listed: Sequence["Listed"], nodes: Sequence[tuple[NodeId, str]]) -> str:

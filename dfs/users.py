@@ -1,4 +1,4 @@
-"""The users of a node, as the commands of its administrator change them."""
+"""Users and certificate of a node, as the commands of its administrator change them."""
 
 import os
 from abc import ABC, abstractmethod
@@ -9,6 +9,7 @@ from dfs.core.errors import ConfigError, NoConfError
 
 if TYPE_CHECKING:
     from dfs.core.classic import UserRecord
+    from dfs.core.interface import NodeCertificate
     from dfs.core.settings import ClientConf, NodeConf
     from dfs.core.users_file import UsersFile
 
@@ -67,6 +68,26 @@ class UsersOfNodes(ABC):
             return self.conf()
         except NoConfError:
             return ClientConf()
+
+    def new_certificate(self, directory: str | None, *, plan_only: bool) -> "NodeCertificate":
+        """Make a node of this machine another certificate, unless that is only planned."""
+        from dfs.core.identity import own_certificate, renew_certificate
+        from dfs.core.interface import NodeCertificate
+
+        conf = self._node_conf()
+        if conf is not None and conf.certificate:
+            raise ConfigError(
+                f"the conf of the node names its certificate: {conf.certificate}",
+                next_step="Ask your authority for another one.",
+            )
+        home = directory or (conf.dir if conf is not None else None)
+        if not home:
+            raise ConfigError("of which node?", next_step="Name its directory, --dir DIR, or its conf.")
+        name = (conf.name if conf is not None else None) or os.path.basename(os.path.abspath(home))
+        own = os.path.join(home, ".node")
+        known = own_certificate(own)
+        shown = b"" if plan_only else renew_certificate(own, name)
+        return NodeCertificate(name, home, known, b"", shown)
 
     def users_path(self, named: str | None) -> str:
         """Return where the users file of a node is."""

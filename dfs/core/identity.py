@@ -56,6 +56,31 @@ def ensure_certificate(folder: str, common_name: str) -> tuple[str, str, bytes]:
     return str(certificate_path), str(key_path), _digest(text, str(certificate_path))
 
 
+def own_certificate(folder: str) -> bytes:
+    """Return SHA-256 of the certificate that a node made itself. Raises: ConfigError: there is none."""
+    path = Path(folder) / CERTIFICATE_NAME
+    if not path.exists():
+        raise ConfigError(
+            f"{folder} has no certificate of its own", next_step="Start the node once: it makes one."
+        )
+    return certificate_digest(str(path))
+
+
+def renew_certificate(folder: str, common_name: str) -> bytes:
+    """Replace certificate and private key by new ones; SHA-256 of the certificate.
+
+    The old certificate goes first: after a crash the node finds none, and makes both.
+    Raises: ConfigError: they cannot be written.
+    """
+    path = Path(folder) / CERTIFICATE_NAME
+    try:
+        path.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise ConfigError(f"the node's certificate cannot be replaced: {error}", file=folder) from error
+    return ensure_certificate(folder, common_name)[2]
+
+
 def ensure_node_id(folder: str, env: Env) -> tuple[NodeId, int]:
     """Return the node's id and incarnation; a new random id, incarnation 1, when there is none yet.
 
@@ -106,11 +131,15 @@ def _write(path: Path, content: bytes) -> None:
     except OSError:
         Path(path_temporary).unlink(missing_ok=True)
         raise
-    folder_descriptor = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder_descriptor)
+        os.fsync(descriptor)
     finally:
-        os.close(folder_descriptor)
+        os.close(descriptor)
 
 
 def certificate_digest(path: str) -> bytes:

@@ -629,6 +629,14 @@ class CommandContext(Protocol):
     def suggested_jobs(self, rates: Sequence[Any]) -> int:
         """How many chunks to work on at once, by what was measured."""
 
+    def new_certificate(self, directory: str | None, *, plan_only: bool) -> NodeCertificate:
+        """Make the node in a directory (None: that of its conf) another certificate; ``known``: its former,
+        ``shown``: its new one, none if it is only planned. Raises: ConfigError: there is none of its own.
+        """
+
+    def formats(self) -> Mapping[str, int]:
+        """The numbers of what this dfs writes: the wire, entries, confs."""
+
     def explanations(self) -> Mapping[str, Any]:
         """What each error code means (dfs.core.explanations.Explanation)."""
 

@@ -259,6 +259,11 @@ class Server:
                 vaults.append((user, reply))
         return ServerStanding(self._options.name, self._options.version, count, tally, vaults)
 
+    def kept(self) -> tuple[int, int]:
+        """Return how many vaults are here, and the bytes of their shares; it opens them."""
+        count = len(self._options.store.users())
+        return count, sum(vault.store.used_size for vault in self._vaults_kept(set()))
+
     def stop(self, grace_s: float) -> None:
         """Take nothing new, finish the requests that arrived, for ``grace_s`` at most, and close the store.
 

@@ -127,6 +127,13 @@ def size_text(size: int) -> str:
     return f"{value:.1f} {SHOWN_SIZES[-1]}"
 
 
+def parse_mode(text: str) -> int:
+    """Return permission bits such as ``644``. Raises: ConfigError: it is no octal number up to 777."""
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise ConfigError("expected keep, or three octal digits such as 644")
+    return int(text, 8)
+
+
 def exact_size(size: int) -> str:
     """Return a size as confs say it, to the byte: ``50GiB``, ``1500B``."""
     whole = [unit for unit, factor in SIZES.items() if size % factor == 0] if size else ["B"]

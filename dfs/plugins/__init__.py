@@ -60,7 +60,7 @@ BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "key": ("dfs.plugins.command_key", "key files, recovery sheets: new show export recover; rotate"),
         "login": ("dfs.plugins.command_login", "log in, and keep the login for later commands"),
         "logout": ("dfs.plugins.command_logout", "forget a kept login"),
-        "cert": ("dfs.plugins.command_cert", "show the certificates of the nodes, trust a new one"),
+        "cert": ("dfs.plugins.command_cert", "show certificates of nodes, trust or make a new one"),
         "plugins": ("dfs.plugins.command_plugins", "list the plugins, begin one, check one"),
         "init": ("dfs.plugins.command_init", "make a conf, and say what may fail"),
         "doctor": ("dfs.plugins.command_doctor", "say what may be wrong, and what ends it"),

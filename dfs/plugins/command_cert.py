@@ -20,7 +20,7 @@ DFS_API_VERSION = 1
 
 @click.group("cert")
 def cert() -> None:
-    """Show the certificates of the nodes, trust a new one."""
+    """Show the certificates of the nodes, trust a new one, make one."""
 
 
 @cert.command("show", epilog="Example: dfs cert show")
@@ -70,6 +70,28 @@ def trust(context: CommandContext, *, node: str, dry_run: bool) -> None:
         context.emit("", values, f"{found.name} is known by {new} now, before by {old or 'none'}")
 
 
+@cert.command("new", epilog="Example: dfs cert new --dir DFS1, on the machine of the node")
+@click.option("--dir", "directory", metavar="DIR", help="The node's directory; else that of its conf.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only show the certificate it has.")
+@click.pass_obj
+def new(context: CommandContext, *, directory: str | None, dry_run: bool) -> None:
+    """Give a node of this machine another certificate and private key; asks first.
+
+    For when its key may be known to others. The node shows it from its next start on. Then every client has
+    to trust it: dfs cert trust NODE.
+    """
+    planned = context.new_certificate(directory, plan_only=True)
+    values = {"node": planned.name, "old": _fingerprint(planned.known), "new": ""}
+    text = f"{planned.name}, directory {planned.address}\n  old {values['old']}"
+    if dry_run:
+        context.emit("", values, text)
+    elif context.confirm(f"{text}\nMake another one? Every client will have to trust it."):
+        made = context.new_certificate(directory, plan_only=False)
+        values["new"] = _fingerprint(made.shown)
+        context.emit("", values, f"{made.name} has {values['new']} now, before {values['old']}")
+        context.note(f"Start the node anew. Then, on every client: dfs cert trust {made.name}")
+
+
 def _named(context: CommandContext, name: str) -> NodeCertificate:
     nodes = context.certificates()
     for node in nodes:
@@ -92,5 +114,5 @@ def make(_options: Options) -> click.Command:
 def dfs_commands() -> Iterable[CommandPlugin]:
     """Declare it."""
     return (
-        CommandPlugin(name="cert", summary="show the certificates of the nodes, trust a new one", make=make),
+        CommandPlugin(name="cert", summary="show certificates of nodes, trust or make a new one", make=make),
     )

@@ -20,9 +20,11 @@ def version(context: CommandContext) -> None:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "plugin_api": API_VERSION,
+        "formats": dict(context.formats()),
     }
     text = "dfs {version}, Python {python}, {system}, plugin interface {plugin_api}".format_map(values)
-    context.emit("", values, text)
+    formats = ", ".join(f"{name} {number}" for name, number in context.formats().items())
+    context.emit("", values, f"{text}\nformats: {formats}")
 
 
 def make(_options: Options) -> click.Command:

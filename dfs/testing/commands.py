@@ -43,6 +43,10 @@ class Recorder:
         """None."""
         return ()
 
+    def formats(self) -> Mapping[str, int]:
+        """Some numbers."""
+        return {"wire": 1, "entry": 1, "conf": 1}
+
     def cluster(self) -> Any:  # noqa: ANN401 - what the test put there
         """The first of ``clusters_there``."""
         if self.clusters_there:

@@ -81,3 +81,23 @@ def test_who_cannot_be_trusted_is_told(bare_home: Any, node: OpenedNode) -> None
     bare_home.dfs("--conf", "pinned.toml", "cert", "trust", "N1", "-y", status=2)
     assert node.fingerprint.hex() in bare_home.err
     assert known_nodes().load() == {}
+
+
+def test_a_node_gets_another_certificate(bare_home: Any, node: OpenedNode, tmp_path: Path) -> None:
+    old = f"SHA256:{node.fingerprint.hex()}"
+    directory = str(tmp_path / "N1")
+    bare_home.dfs("cert", "new", status=2)
+    assert "--dir DIR" in bare_home.err
+    bare_home.dfs("cert", "new", "--dir", str(tmp_path), "-y", status=2)
+    assert "has no certificate of its own" in bare_home.err
+    assert bare_home.dfs("cert", "new", "--dir", directory, "-n")[1] == f"  old {old}"
+    values = bare_home.json("cert", "new", "--dir", directory, "-y")["data"]
+    assert (values["node"], values["old"]) == ("N1", old)
+    assert bare_home.json("cert", "new", "--dir", directory, "-n")["data"]["old"] == values["new"] != old
+
+
+def test_a_certificate_of_an_authority_is_not_replaced(bare_home: Any, tmp_path: Path) -> None:
+    text = f'format = 1\ndir = "{tmp_path}"\ncertificate = "a.pem"\nprivate_key = "a.key"\n'
+    bare_home.write("node.toml", text.encode())
+    bare_home.dfs("--conf", "node.toml", "cert", "new", "-y", status=2)
+    assert "Ask your authority" in bare_home.err

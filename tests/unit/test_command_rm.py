@@ -52,3 +52,11 @@ def test_too_few_nodes_remove_nothing(full_home: Any) -> None:
     full_home.kill(2)
     full_home.dfs("rm", "f", status=7)
     assert full_home.dfs("ls") == ["f", "sub/"]
+
+
+def test_with_force_what_is_not_there_is_no_error(full_home: Any) -> None:
+    assert full_home.dfs("rm", "--force", "missing", "none*", "f") == ["1 entry removed"]
+    assert full_home.dfs("rm", "-r", "--force", "missing") == []
+    assert full_home.err == ""
+    full_home.dfs("rm", "--force", "sub", status=9)
+    full_home.dfs("rm", "--force", "../up", status=2)

@@ -7,7 +7,8 @@ import dfs
 
 
 def test_it_tells_what_runs_here(bare_home: Any) -> None:
-    (line,) = bare_home.dfs("version")
+    line, formats = bare_home.dfs("version")
+    assert formats == "formats: wire 1, entry 1, conf 1"
     assert line.startswith(f"dfs {dfs.__version__}, Python {platform.python_version()}, ")
     assert bare_home.json("version")["data"]["plugin_api"] == 1
 

@@ -73,6 +73,19 @@ def test_stdin_is_stored_under_the_name_given(home: Any, monkeypatch: pytest.Mon
     home.dfs("put", "-", "x", "--to", "y", status=2)
 
 
+def test_the_mode_of_a_local_file_is_kept_unless_another_is_asked_for(home: Any) -> None:
+    home.write("f", BIG)
+    (home.folder / "f").chmod(0o751)
+    wanted = {"kept": ("--mode", "keep"), "plain": (), "given": ("--mode", "640")}
+    for name, words in wanted.items():
+        home.dfs("put", "f", "--to", name, *words)
+        home.dfs("get", name)
+    modes = {name: (home.folder / name).stat().st_mode & 0o777 for name in wanted}
+    assert modes == {"kept": 0o751, "plain": 0o751, "given": 0o640}
+    home.dfs("put", "f", "--mode", "999", status=2)
+    assert home.err.startswith("error: --mode: expected keep, or three octal digits such as 644")
+
+
 def test_local_faults_are_found_before_anything_is_sent(home: Any, tmp_path: Path) -> None:
     home.write("folder/x")
     os.mkfifo(home.folder / "fifo")

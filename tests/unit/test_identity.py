@@ -162,3 +162,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         identity.set_node_id(str(tmp_path), NodeId(bytes([2]) * 16), 2)
     assert [path.name for path in tmp_path.iterdir()] == [identity.NODE_ID_NAME]
     assert identity.ensure_node_id(str(tmp_path), FixedEnv(3)) == (bytes([1]) * 16, 1)
+
+
+def test_another_certificate_is_made_when_asked_for(tmp_path: Path) -> None:
+    folder = str(tmp_path / "own")
+    with pytest.raises(ConfigError, match="has no certificate of its own"):
+        identity.own_certificate(folder)
+    path, key_path, digest = identity.ensure_certificate(folder, "dfs1")
+    key = Path(key_path).read_bytes()
+    assert identity.own_certificate(folder) == digest
+    renewed = identity.renew_certificate(folder, "dfs1")
+    assert renewed != digest
+    assert identity.ensure_certificate(folder, "dfs1") == (path, key_path, renewed)
+    assert Path(key_path).read_bytes() != key

@@ -65,3 +65,25 @@ def test_squares_where_the_terminal_can_draw_them(listed_home: Any, monkeypatch:
     assert "  ###.  " in listed_home.dfs("ls", "-l")[2]
     monkeypatch.setattr("dfs.context.Context.pictorial", True)
     assert "  \u25a0\u25a0\u25a0\u25a1  " in listed_home.dfs("ls", "-l")[2]
+
+
+def test_nodes_that_hold_their_part_are_named(listed_home: Any) -> None:
+    assert listed_home.dfs("ls", "--nodes")[:2] == ["NODES    NAME", "A B C D  box/"]
+    listed_home.kill(1)
+    listed_home.write("new", os.urandom(3000))
+    listed_home.dfs("put", "new", status=3)
+    assert listed_home.dfs("ls", "--nodes", "-R")[1:] == [
+        "A B C -  box/",
+        "A B C -  box/low",
+        "A B C -  new",
+        "A B C -  top",
+    ]
+    (new,) = listed_home.json("ls", "--nodes", "new")["data"]["entries"]
+    assert new["holders"] == ["A", "B", "C"]
+    rows = listed_home.dfs("ls", "--nodes", "-l")
+    assert [row for row in rows if "  A B C -  20" in row and "  new   survives any 1" in row]
+
+
+def test_a_long_list_of_a_tree_has_whole_paths(listed_home: Any) -> None:
+    rows = listed_home.dfs("ls", "-lR")
+    assert [row.split()[-1] for row in rows[1:-1]] == ["box/", "box/low", "top"]

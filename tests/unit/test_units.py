@@ -9,6 +9,7 @@ from dfs.core.units import (
     join_address,
     listing,
     parse_duration,
+    parse_mode,
     parse_rate,
     parse_size,
     rate_text,
@@ -180,3 +181,10 @@ def test_lists_read_like_lists() -> None:
 def test_exact_sizes_are_read_back_to_the_byte(size: int, shown: str) -> None:
     assert exact_size(size) == shown
     assert parse_size(shown) == size
+
+
+def test_permission_bits_are_octal() -> None:
+    assert (parse_mode("644"), parse_mode("0700"), parse_mode("000")) == (0o644, 0o700, 0)
+    for text in ("", "7", "888", "1777", "0o644", "rw-r--r--", "\u0666\u0664\u0664"):
+        with pytest.raises(ConfigError):
+            parse_mode(text)
