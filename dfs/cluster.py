@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self
@@ -20,12 +21,12 @@ from dfs.core.classic import NodeAddress
 from dfs.core.client import Client, ClientOptions, Opened, Place
 from dfs.core.credentials import KnownMarks, KnownNodes, LoginSecret, kdf_of
 from dfs.core.env import RealEnv
-from dfs.core.errors import DfsError, NodeError, PeerIdentityError, ProtocolError
+from dfs.core.errors import ConflictError, DfsError, NodeError, PeerIdentityError, ProtocolError
 from dfs.core.interface import NodeCertificate, Transport, TransportOptions
 from dfs.core.kept import login_secret
 from dfs.core.link import Trust
 from dfs.core.pace import Pace, PacedTransport
-from dfs.core.paths import canonical
+from dfs.core.paths import canonical, printable
 from dfs.core.places import load_conf as load_conf, state_folder, system_user
 from dfs.core.records import frozen
 from dfs.core.registry import Registry
@@ -35,6 +36,7 @@ from dfs.core.spans import Span
 from dfs.core.types import Entry, EntryKind, NodeId, Outcome, Version
 from dfs.names import Names
 from dfs.plugins import BUILTIN
+from dfs.streams import RemoteFile
 from dfs.watching import Watch, WatchedContent, WatchedSink
 
 if TYPE_CHECKING:  # what only put and get need is imported there: a listing is quicker without
@@ -397,6 +399,25 @@ class Cluster(Names):
         if isinstance(got, DfsError):
             raise got
         return got
+
+    def open(self, path: str) -> BufferedReader:
+        """Open a file for reading, with seek; only the chunks that are read are fetched, and verified.
+
+        It is one version of it: reading raises ConflictError once another one was stored. Close it before the
+        cluster. Raises: NotFoundError, ConflictError: it is a folder. QuorumError.
+        """
+        entry = self.stat(path).entry
+        if entry.kind is not EntryKind.FILE:
+            raise ConflictError(f"{printable(entry.path)} is a folder, not a file")
+
+        def fetch(start: int, size: int) -> bytes:
+            target = BytesIO()
+            got = self.get(entry.path, target, span=Span(start, start + size - 1))
+            if got.entry.version != entry.version:
+                raise ConflictError(f"{printable(entry.path)} was replaced since it was opened")
+            return target.getvalue()
+
+        return BufferedReader(RemoteFile(entry.path, entry.size, fetch))
 
     # Redundancy
 

@@ -241,6 +241,9 @@ class Names(OpenVault):
             )
         )
 
+    mv = rename  # as the commands are called
+    cp = copy
+
     def target(self, path: str, sources: Sequence[str]) -> "dict[str, str]":
         """Return where each source goes that is moved or copied to a path: into it if it is a folder.
 

@@ -1,10 +1,13 @@
-"""Makes the reference pages from the code: commands and options, keys of confs, exit and error codes."""
+"""Makes the reference pages from the code: commands, keys of confs, exit and error codes, the Python API."""
 
+import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from dfs import cluster
 from dfs.cli import ALIASES, OPTIONS_NOTE, Commands, cli
 from dfs.core.conf_text import key_texts
 from dfs.core.explanations import EXPLANATIONS
@@ -17,7 +20,12 @@ RETRIES = {7: "yes", 11: "later", 14: "yes: the same command finds its own write
 def write(folder: Path) -> None:
     """Write all pages; those that are as they were stay untouched."""
     folder.mkdir(exist_ok=True)
-    pages = {"commands": commands_page(), "confs": confs_page(), "errors": errors_page()}
+    pages = {
+        "commands": commands_page(),
+        "confs": confs_page(),
+        "errors": errors_page(),
+        "python": python_page(),
+    }
     for name, text in pages.items():
         path = folder / f"{name}.md"
         if not path.is_file() or path.read_text("utf-8") != text:
@@ -170,3 +178,54 @@ def errors_page() -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+# --- The Python API -----------------------------------------------------------------------------------------
+
+
+def python_page() -> str:
+    """Return the page of `open_cluster` and all that its `Cluster` can do."""
+    lines = [
+        "# The Python API",
+        "",
+        "Made from the code; [from Python](../howto/python.md) has examples. Paths are remote paths with",
+        '`/`, the root is `""`. Errors are of the class `dfs.core.errors.DfsError`.',
+        "",
+        *_python("dfs.open_cluster", cluster.open_cluster),
+    ]
+    members: dict[str, object] = {}
+    for kind in reversed(cluster.Cluster.__mro__[:-1]):
+        members |= {name: each for name, each in vars(kind).items() if not name.startswith("_")}
+    for name, each in members.items():
+        if inspect.isfunction(each) and each.__name__ == name:  # aliases stand with what they are
+            aliases = [other for other, one in members.items() if one is each and other != name]
+            lines += _python(f"Cluster.{name}", each, aliases)
+        elif isinstance(each, property):
+            lines += [f"## `Cluster.{name}`", "", *_paragraphs(each.__doc__), ""]
+    for kind in (cluster.Upload, cluster.Download, cluster.NodeTraffic):
+        lines += [f"## `dfs.cluster.{kind.__name__}`", "", *_paragraphs(kind.__doc__), ""]
+    return "\n".join(lines)
+
+
+def _python(name: str, function: object, aliases: list[str] = []) -> Iterator[str]:  # noqa: B006 - only read
+    assert callable(function)
+    yield from (f"## `{name}`", "", "```text")
+    yield f"{name}{_signature(function)}"
+    yield from ("```", "", *_paragraphs(function.__doc__))
+    if aliases:
+        yield from (f"Also called {', '.join(f'`{alias}`' for alias in aliases)}.", "")
+
+
+def _signature(function: object) -> str:
+    assert callable(function)
+    shown = inspect.signature(function)
+    parameters = [each for each in shown.parameters.values() if each.name != "self"]
+    text = str(shown.replace(parameters=parameters))
+    text = re.sub(r"'([A-Za-z][^']*)'", r"\1", text)  # names that only type checkers import
+    text = re.sub(r"<function \w+ at 0x[0-9a-f]+>", "…", text)
+    return re.sub(r"\b(?:_?[a-z]\w*\.)+(?=[A-Z])", "", text)
+
+
+def _paragraphs(text: str | None) -> Iterator[str]:
+    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
+        yield from (" ".join(paragraph.replace("``", "`").split()), "")

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from dfs.cli import Commands, cli
+from dfs.cluster import Cluster
 from dfs.core.explanations import EXPLANATIONS
 from dfs.core.settings import ClientConf, NodeConf, settings
 from dfs.output import NAMES
@@ -74,16 +75,23 @@ def test_every_code_is_there(pages: Any) -> None:
         assert f"\n## {number}: " in text
 
 
+def test_every_public_name_of_a_cluster_is_there(pages: Any) -> None:
+    text = pages.python_page()
+    for name in dir(Cluster):
+        assert name.startswith("_") or f"`Cluster.{name}`" in text or f"`{name}`" in text, name
+    assert " at 0x" not in text
+
+
 def test_pages_that_are_as_they_were_are_not_written_again(pages: Any, tmp_path: Path) -> None:
     pages.write(tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert sorted(before) == ["commands.md", "confs.md", "errors.md"]
+    assert sorted(before) == ["commands.md", "confs.md", "errors.md", "python.md"]
     pages.write(tmp_path)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    made = {f"reference/{name}.md" for name in ("commands", "confs", "errors")}
+    made = {f"reference/{name}.md" for name in ("commands", "confs", "errors", "python")}
     for page in DOCS.rglob("*.md"):
         if "_build" in page.parts:
             continue
