@@ -301,15 +301,10 @@ def _quota_left(standing: "NodeStanding") -> int:
 
 
 def _sizes(item: "Listed") -> tuple[int, int, int]:
-    """Return logical, packed and stored bytes of a file; a chunk list that is stored itself is not read."""
-    entry = item.entry
-    if entry.manifest is None:
-        packed = len(entry.content or b"")
-        return entry.size, packed, packed * item.node_count
-    packed = (
-        entry.size if entry.manifest.listed else sum(chunk.packed_size for chunk in entry.manifest.chunks)
-    )
-    return entry.size, packed, item.stored_size
+    """Return logical, packed and stored bytes of a file."""
+    inline = item.entry.manifest is None
+    stored = item.packed_size * item.node_count if inline else item.stored_size
+    return item.entry.size, item.packed_size, stored
 
 
 def _deepest_first(folder: str) -> tuple[tuple[int, bytes], ...]:

@@ -1,5 +1,6 @@
 """Whether what a node says of a register can be true: its seal, its digest, its confirmation."""
 
+from collections.abc import Sequence
 from hmac import compare_digest
 
 from dfs.core.bulk_rows import RowState
@@ -11,27 +12,28 @@ from dfs.core.types import NodeId, RegisterKey, RegisterRow
 
 
 def checked(
-    vault: Vault, node: NodeId, key: RegisterKey, state: RowState, *, valued: bool = True
+    vault: Vault, nodes: Sequence[NodeId], key: RegisterKey, state: RowState, *, valued: bool = True
 ) -> RowState:
     """Return the state, as corrupt if its value is not authentic (a damaged or lying row is no vote).
 
-    A confirmation that is false counts for nothing, and its node is suspected.
+    ``nodes``: those that say exactly this. A confirmation that is false counts for nothing, and they are
+    suspected.
     ``valued``: values were asked for; a row that lacks its own is not authentic either.
     """
     row = state.row
     if row is None or not row.accepted or vault.keyless:
         return state
     if row.confirmed and not proven(vault, key, row):
-        vault.suspect([node], "a confirmation that nobody gave")
+        vault.suspect(nodes, "a confirmation that nobody gave")
     if not (row.value or valued):
         return state
     try:
         vault.open(key, row)
     except CorruptEntryError:
-        vault.suspect([node], "an entry that is not authentic")
+        vault.suspect(nodes, "an entry that is not authentic")
         return RowState(corrupt=True)
     if row.digest != value_digest(row.value, row.claim_set):
-        vault.suspect([node], "an entry under another digest")
+        vault.suspect(nodes, "an entry under another digest")
         return RowState(corrupt=True)
     return state
 

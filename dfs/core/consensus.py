@@ -224,7 +224,7 @@ def _prepare(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operat
         if len(promises) != len(attempts):
             raise RemoteProtocolError("a PREPARE reply of another length")
         for attempt, promise in zip(attempts, promises, strict=True):
-            state = checked(vault, node, attempt.change.key, promise.state)
+            state = checked(vault, [node], attempt.change.key, promise.state)
             if promise.granted and not state.corrupt:
                 attempt.promises[node] = state
             elif promise.ballot:

@@ -27,9 +27,9 @@ USERS_SIZE_MAX: Final = 32 * limits.KIB  # bytes of names in one reply: they fit
 
 # What a healer may ask about the vault it has entered: no promise, no new ballot, no end of anything.
 HEALER_RIGHTS: Final = frozenset({
-    messages.Join, messages.Quarantine, messages.EndJoin, messages.Read, messages.List, messages.Directories,
-    messages.Claimed, messages.Lacking, messages.Fetch, messages.Verify, messages.Claims, messages.Replay,
-    messages.RaiseFloors, messages.Status, messages.Quota, messages.Store,
+    messages.Join, messages.Quarantine, messages.EndJoin, messages.Read, messages.List, messages.ListDigest,
+    messages.Directories, messages.Claimed, messages.Lacking, messages.Fetch, messages.Verify,
+    messages.Claims, messages.Replay, messages.RaiseFloors, messages.Status, messages.Quota, messages.Store,
 })  # fmt: skip
 
 

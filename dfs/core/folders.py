@@ -5,7 +5,8 @@ completes every value that is not proven. Recursive commands are not atomic.
 """
 
 import enum
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TypedDict
 
 from attrs import evolve, field
@@ -195,8 +196,9 @@ class Listed:
     """One name of a folder. ``node_count``: nodes that hold all they should; ``stale``: it may have changed.
 
     ``members``: the nodes of its group, ``holders``: those that hold all they should. ``survives``: further
-    losses of any of them it bears. ``stored_size``: share bytes on the holders. ``insecure``: its cipher does
-    not protect it.
+    losses of any of them it bears. ``packed_size``: its bytes compressed (its plain size where the chunk list
+    is stored itself, as that is not read). ``stored_size``: share bytes on the holders. ``insecure``: its
+    cipher does not protect it. In a listing the entry comes without its content.
     """
 
     entry: Entry
@@ -207,6 +209,7 @@ class Listed:
     holders: frozenset[NodeId] = frozenset()
     members: frozenset[NodeId] = frozenset()
     survives: int = 0
+    packed_size: int = 0
     stored_size: int = 0
     insecure: bool = False
 
@@ -237,42 +240,68 @@ def _list(vault: Vault, path: str) -> Operation[tuple[list[Listed], bool]]:
             raise ConflictError(f"{printable(path)} is a file, not a folder")
     directory = directory_id(vault.keys, path)
     group = vault.group(directory)
-    found, sure = yield from registers_of(vault, group, directory)
-    listed = [
-        evolve(_listed(vault, group, item, item.entry), stale=item.stale or not sure)
-        for item in found
-        if item.entry is not None
-    ]
+    listed: list[Listed] = []
+
+    def note(found: Sequence[Found]) -> None:  # what nodes said of each is not kept: there may be many
+        listed.extend(
+            _without_content(_listed(vault, group, item, item.entry))
+            for item in found
+            if item.entry is not None
+        )
+
+    sure = yield from visit_registers(vault, group, directory, note)
+    if not sure:
+        listed = [evolve(item, stale=True) for item in listed]
     return sorted(listed, key=lambda item: item.entry.path.encode()), sure
 
 
 def registers_of(vault: Vault, group: Group, directory: DirectoryId) -> Operation[tuple[list[Found], bool]]:
     """Return all registers of a directory, and whether it is sure that nothing else is there.
 
+    Raises:
+        RollbackError: nodes hide or roll back what this client has seen.
+    """
+    found: list[Found] = []
+    sure = yield from visit_registers(vault, group, directory, found.extend)
+    return found, sure
+
+
+def visit_registers(
+    vault: Vault, group: Group, directory: DirectoryId, visit: Callable[[Sequence[Found]], None]
+) -> Operation[bool]:
+    """Hand over all registers of a directory, a page at a time; returns whether it is sure that nothing else
+    is there.
+
     It is not when fewer than R nodes spoke about a part of it, or when a removal may be half-done.
 
     Raises:
         RollbackError: nodes hide or roll back what this client has seen.
     """
-    found: list[Found] = []
+    unseen = set(vault.floors.of(directory))
     sure = True
     after = b""
     more = True
     while more:
         page = yield from list_page(vault, group, directory, after)
-        registers = yield from _found(vault, group, directory, page)
-        found.extend(registers)
+        found = yield from _found(vault, group, directory, page)
+        _require_none_rolled_back(found)
+        unseen.difference_update(item.key.name for item in found)
         sure = sure and len(vault.counted.intersection(page.floors)) >= group.quorum.read
-        sure = sure and not any(item.stale and item.entry is None for item in registers)
+        sure = sure and not any(item.stale and item.entry is None for item in found)
+        visit(found)
         after, more = page.after, page.more
-    unseen = vault.floors.of(directory).keys() - {item.key.name for item in found}
     if unseen and sure:
         missed = [RegisterKey(directory, name) for name in sorted(unseen)]
-        found.extend((yield from read_registers(vault, missed, wait_all=True)).values())
+        found = list((yield from read_registers(vault, missed, wait_all=True)).values())
+        _require_none_rolled_back(found)
+        visit(found)
+    return sure
+
+
+def _require_none_rolled_back(found: Iterable[Found]) -> None:
     for item in found:
         if isinstance(item.error, RollbackError):
             raise item.error
-    return found, sure
 
 
 def stat(vault: Vault, path: str) -> Operation[Listed]:
@@ -308,8 +337,8 @@ def _found(vault: Vault, group: Group, directory: DirectoryId, page: Page) -> Op
 
 
 def _listed(vault: Vault, group: Group, found: Found, entry: Entry) -> Listed:
-    whole = frozenset(
-        node for node, row in found.rows.items() if not row.owed_count and not row.corrupt_count
+    whole = _set_of(
+        tuple(node for node, row in found.rows.items() if not row.owed_count and not row.corrupt_count)
     )
     return Listed(
         entry=entry,
@@ -317,10 +346,27 @@ def _listed(vault: Vault, group: Group, found: Found, entry: Entry) -> Listed:
         node_total=len(group.nodes),
         stale=found.stale,
         holders=whole,
-        members=frozenset(group.nodes),
+        members=_set_of(group.nodes),
+        packed_size=_packed_size(entry),
         insecure=_is_insecure(vault, entry),
         **standing(vault, group, entry, whole),
     )
+
+
+def _packed_size(entry: Entry) -> int:
+    if entry.manifest is None:
+        return len(entry.content or b"")
+    return entry.size if entry.manifest.listed else sum(chunk.packed_size for chunk in entry.manifest.chunks)
+
+
+def _without_content(item: Listed) -> Listed:
+    return evolve(item, entry=evolve(item.entry, content=None)) if item.entry.content else item
+
+
+@lru_cache(maxsize=1024)
+def _set_of(nodes: tuple[NodeId, ...]) -> frozenset[NodeId]:
+    """Return one and the same set for the same nodes: most entries of a folder share theirs."""
+    return frozenset(nodes)
 
 
 def _is_insecure(vault: Vault, entry: Entry) -> bool:

@@ -50,7 +50,7 @@ def _is_ours(trial: Vault, directory: DirectoryId) -> Operation[bool]:
     def take(node: NodeId, reply: Reply) -> None:
         states = bulk_rows.decode_states(reply.bulk)
         found.extend(
-            _opened(checked(trial, node, key, state)) for key, state in zip(keys, states, strict=False)
+            _opened(checked(trial, [node], key, state)) for key, state in zip(keys, states, strict=False)
         )
 
     if keys:

@@ -5,6 +5,7 @@ place: kind, directory id, name id and ballot. See docs/formats.md.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from blake3 import blake3
@@ -52,7 +53,8 @@ _CHUNK = record(
 )
 _PLUGIN = text(PLUGIN_SIZE_MAX)
 _GEOMETRY = record(Geometry, uint(limits.GROUP_SIZE_MAX), uint(limits.GROUP_SIZE_MAX))
-_RECIPE = record(Recipe, _PLUGIN, _PLUGIN, _PLUGIN, _PLUGIN, _GEOMETRY)
+_RECIPE = record(lru_cache(maxsize=64)(Recipe), _PLUGIN, _PLUGIN, _PLUGIN, _PLUGIN, _GEOMETRY)
+# Files have few recipes, and many files are listed at once: one object for each.
 _MANIFEST = record(
     Manifest, _RECIPE, raw_max(limits.FACTS_SIZE_MAX), items(_CHUNK, CHUNK_COUNT_MAX), flag, IDENTIFIER
 )

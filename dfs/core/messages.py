@@ -24,8 +24,29 @@ from dfs.core.encoding import (
     text,
     uint,
 )
+from dfs.core.message_items import (
+    ABSENT as ABSENT,
+    ACCEPTED as ACCEPTED,
+    CONTRADICTED as CONTRADICTED,
+    CORRUPT as CORRUPT,
+    DAMAGED as DAMAGED,
+    FOUND as FOUND,
+    FULL as FULL,
+    MISSING as MISSING,
+    OVER_QUOTA as OVER_QUOTA,
+    OWING as OWING,
+    REFUSED as REFUSED,
+    UNCLAIMED as UNCLAIMED,
+    AcceptResult as AcceptResult,
+    ConfirmItem as ConfirmItem,
+    DirectoryState as DirectoryState,
+    FetchResult as FetchResult,
+    Floor as Floor,
+    PrepareItem as PrepareItem,
+    ShareHead as ShareHead,
+)
 from dfs.core.records import frozen
-from dfs.core.types import NO_BALLOT, Ballot, DirectoryId, NodeId, RegisterKey, ShareKey, VaultState
+from dfs.core.types import Ballot, DirectoryId, NodeId, RegisterKey, ShareKey, VaultState
 
 
 def _of(shape: Shape) -> Any:  # noqa: ANN401 - attrs fields are typed by their annotation
@@ -220,11 +241,23 @@ class ListReply:
 
 
 @frozen
-class PrepareItem:
-    """One promise asked for."""
+class ListDigest:
+    """What a List of these rows with their values would be answered with, but its bulk as a digest."""
 
-    key: RegisterKey
-    ballot: Ballot
+    roster_digest: bytes = _of(IDENTIFIER)
+    directory: DirectoryId = _of(DIRECTORY)
+    after: bytes = _of(raw(0, limits.NAME_ID_SIZE))
+    count_max: int = _of(uint(limits.LIST_COUNT_MAX))
+
+
+@frozen
+class ListDigestReply:
+    """As ListReply; ``digest``: see `bulk_rows.listed_digest`."""
+
+    count: int = _of(COUNT)
+    more: bool = _of(flag)
+    floor: Ballot = _of(BALLOT_OR_NONE)
+    digest: bytes = _of(IDENTIFIER)
 
 
 @frozen
@@ -258,26 +291,6 @@ class Accept:
     count: int = _of(uint(BATCH))
 
 
-ACCEPTED: Final = 0  # every claimed share is here
-OWING: Final = 1  # accepted leniently; some claimed shares are owed
-REFUSED: Final = 2  # a higher ballot was promised, or the floor is higher: see ``ballot``
-MISSING: Final = 3  # strict, and claimed shares are not here: see ``missing``
-UNCLAIMED: Final = 4  # the claim set was not staged here
-FULL: Final = 5
-OVER_QUOTA: Final = 6
-CONTRADICTED: Final = 7  # the same ballot was accepted with another digest
-DAMAGED: Final = 8  # the register's row here is corrupt: it takes no part until it is replayed
-
-
-@frozen
-class AcceptResult:
-    """``ballot``: what stands in the way when REFUSED. ``missing``: some positions in the claims."""
-
-    status: int
-    ballot: Ballot = NO_BALLOT
-    missing: tuple[int, ...] = ()
-
-
 @frozen
 class AcceptReply:
     """One result an item, in order."""
@@ -288,16 +301,6 @@ class AcceptReply:
             BATCH,
         )
     )
-
-
-@frozen
-class ConfirmItem:
-    """This ballot was chosen; ``safe``: H was reached, so older claims may go."""
-
-    key: RegisterKey
-    ballot: Ballot
-    tag: bytes
-    safe: bool
 
 
 @frozen
@@ -334,14 +337,6 @@ class Replay:
     count: int = _of(uint(BATCH))
 
 
-@frozen
-class Floor:
-    """The highest forgotten ballot of a directory."""
-
-    directory: DirectoryId
-    ballot: Ballot
-
-
 _FLOOR = record(Floor, DIRECTORY, BALLOT)
 
 
@@ -359,15 +354,6 @@ class Directories:
 
     roster_digest: bytes = _of(IDENTIFIER)
     after: bytes = _of(raw(0, limits.DIRECTORY_ID_SIZE))
-
-
-@frozen
-class DirectoryState:
-    """``register_count``: rows, promise-only ones too."""
-
-    directory: DirectoryId
-    register_count: int
-    floor: Ballot
 
 
 @frozen
@@ -413,15 +399,6 @@ class HasReply:
 
 
 @frozen
-class ShareHead:
-    """One share of a STORE: name, bytes in the bulk, xxh3-128."""
-
-    key: ShareKey
-    size: int
-    checksum: bytes
-
-
-@frozen
 class Store:
     """Keep and pin shares; the bulk is their bodies one after the other."""
 
@@ -430,25 +407,11 @@ class Store:
     )
 
 
-FOUND: Final = 0
-ABSENT: Final = 1
-CORRUPT: Final = 2
-
-
 @frozen
 class Fetch:
     """Read shares. The reply's bulk is the bodies of those FOUND, one after the other."""
 
     keys: tuple[ShareKey, ...] = _of(items(SHARE, BATCH))
-
-
-@frozen
-class FetchResult:
-    """``checksum``: as stored, not verified now."""
-
-    status: int
-    size: int
-    checksum: bytes
 
 
 @frozen
@@ -549,12 +512,12 @@ class ErrorReply:
 # fmt: off
 Request: TypeAlias = (
     Hello | Login | Create | Activate | Ping | Join | Quarantine | EndJoin | Vaults | Enter | Adopt | Rekey
-    | Read | List | Prepare | Claims | Accept | Confirm | Forget | Replay | RaiseFloors | Directories
-    | Claimed | Has | Store | Fetch | Verify | Lacking | Condemn | Status | Quota
+    | Read | List | ListDigest | Prepare | Claims | Accept | Confirm | Forget | Replay | RaiseFloors
+    | Directories | Claimed | Has | Store | Fetch | Verify | Lacking | Condemn | Status | Quota
 )
 Response: TypeAlias = (
     HelloReply | LoginReply | CreateReply | Empty | StateReply | VaultsReply | ReadReply | ListReply
-    | PrepareReply | AcceptReply | ConfirmReply | DirectoriesReply | ClaimedReply | HasReply
+    | ListDigestReply | PrepareReply | AcceptReply | ConfirmReply | DirectoriesReply | ClaimedReply | HasReply
     | FetchReply | VerifyReply | LackingReply | StatusReply | QuotaReply
 )
 # fmt: on
@@ -584,6 +547,7 @@ MESSAGES: Final[Mapping[int, tuple[type[Request], type[Response]]]] = {
     24: (RaiseFloors, Empty),
     25: (Directories, DirectoriesReply),
     26: (Claimed, ClaimedReply),
+    27: (ListDigest, ListDigestReply),
     32: (Has, HasReply),
     33: (Store, Empty),
     34: (Fetch, FetchReply),

@@ -134,6 +134,10 @@ class VaultNode(VaultLife):
         more = len(listed) < len(found) or len(found) == count_max
         return Answer(messages.ListReply(len(listed), more, floor), (bulk_rows.encode_listed(listed),))
 
+    def list_digest(self, request: messages.ListDigest, bulk: memoryview) -> Answer:
+        """Return the digest of the next rows of a directory."""
+        return digest_of(self.list(in_full(request), bulk))
+
     def prepare(self, request: messages.Prepare, _bulk: memoryview) -> Answer:
         """Promise ballots; all promises are durable before the reply."""
 
@@ -539,6 +543,21 @@ class VaultNode(VaultLife):
         return self.store.view(life.scrubbed_s)
 
 
+def in_full(request: messages.ListDigest) -> messages.List:
+    """Return the LIST whose bulk is asked for as a digest."""
+    place = (request.roster_digest, request.directory, request.after, request.count_max)
+    return messages.List(*place, with_values=True)
+
+
+def digest_of(listed: Answer) -> Answer:
+    """Return the answer to a LIST with its rows as a digest."""
+    reply = listed.reply
+    if not isinstance(reply, messages.ListReply):
+        return listed
+    digest = bulk_rows.listed_digest(listed.bulk)
+    return Answer(messages.ListDigestReply(reply.count, reply.more, reply.floor, digest))
+
+
 def _without_value(state: RowState) -> RowState:
     return state if state.row is None else evolve(state, row=evolve(state.row, value=b""))
 
@@ -559,6 +578,7 @@ _ANSWERS: dict[type[messages.Request], Callable[..., Answer]] = {
     messages.Status: VaultNode.status,
     messages.Read: VaultNode.read,
     messages.List: VaultNode.list,
+    messages.ListDigest: VaultNode.list_digest,
     messages.Prepare: VaultNode.prepare,
     messages.Claims: VaultNode.claims,
     messages.Accept: VaultNode.accept,

@@ -4,10 +4,11 @@ A read answers in one round trip when the top value is proven; otherwise it comp
 identity change, consensus.py). See register.py for the decisions and PROTOCOL for the rules.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from hmac import compare_digest
 from typing import Final
 
-from attrs import evolve, field
+from attrs import define, evolve, field
 
 from dfs.core import bulk_rows, limits, messages
 from dfs.core.believing import checked, proven
@@ -29,6 +30,7 @@ from dfs.core.transfer import Group, Vault
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,
+    Buffer,
     DirectoryId,
     Entry,
     NameId,
@@ -104,7 +106,7 @@ def _read_group(
         rows = bulk_rows.decode_states(reply.bulk)
         if len(rows) != len(keys):
             raise RemoteProtocolError("a READ reply of another length")
-        states[node] = [checked(vault, node, key, row) for key, row in zip(keys, rows, strict=True)]
+        states[node] = [checked(vault, [node], key, row) for key, row in zip(keys, rows, strict=True)]
 
     def of_key(index: int) -> dict[NodeId, RowState]:
         return {node: rows[index] for node, rows in states.items()}
@@ -163,58 +165,105 @@ class Page:
     floors: Mapping[NodeId, Ballot]
 
 
+@define
+class _Telling:
+    """What nodes say of the next registers, word for word the same; only their floors may differ.
+
+    ``end``: the last name told if there may be further ones, else b"".
+    """
+
+    rows: Mapping[NameId, RowState]
+    reply: messages.ListReply
+    digest: bytes
+    end: bytes
+    nodes: list[NodeId]
+
+    def is_what(self, told: messages.ListDigestReply) -> bool:
+        """Return whether a node that told this digest says the same."""
+        same = (told.count, told.more) == (self.reply.count, self.reply.more)
+        return same and compare_digest(told.digest, self.digest)
+
+
 def list_page(vault: Vault, group: Group, directory: DirectoryId, after: bytes) -> Operation[Page]:
     """Return the next registers of a directory as all nodes hold them, name id > ``after``.
 
-    Only the first node is asked for values; the others say which they hold.
+    One node tells its rows, with their values. The others tell a digest of what they would have told, and
+    their rows only where it is another one, then without values.
 
     Raises:
         QuorumError: no node answers.
     """
-    rows: dict[NodeId, dict[NameId, RowState]] = {}
-    floors: dict[NodeId, Ballot] = {}
-    unfinished: list[NameId] = []  # where pages end behind which there may be more
+    tellings: dict[NodeId, _Telling] = {}
+    digests: dict[NodeId, messages.ListDigestReply] = {}
+    place = (vault.roster_digest, directory, after, PAGE_COUNT)
 
     def take(node: NodeId, reply: Reply) -> None:
-        if not isinstance(reply.response, messages.ListReply):
+        if isinstance(reply.response, messages.ListDigestReply):
+            digests[node] = reply.response
+        elif isinstance(reply.response, messages.ListReply):
+            tellings[node] = _told(node, reply.response, reply.bulk, after)
+        else:
             raise RemoteProtocolError("no answer to a LIST")
-        listed = {name: state for name, state in bulk_rows.decode_listed(reply.bulk) if name > after}
-        rows[node], floors[node] = listed, reply.response.floor
-        if reply.response.more and listed:
-            unfinished.append(max(listed))
 
-    def request(index: int) -> messages.List:
-        return messages.List(vault.roster_digest, directory, after, PAGE_COUNT, with_values=index == 0)
+    def in_full(node: NodeId, *, with_values: bool) -> Send:
+        return Send(node, node, messages.List(*place, with_values))
 
-    sends = [Send(node, node, request(index)) for index, node in enumerate(group.nodes)]
-    answers = yield from ask(sends, take=take, quick=True)
+    first = next((node for node in group.nodes if node in vault.counted), group.nodes[0])
+    digest = messages.ListDigest(*place)
+    others = [Send(node, node, digest) for node in group.nodes if node != first]
+    answers = yield from ask([in_full(first, with_values=True), *others], take=take, quick=True)
     vault.note(answers.errors)
-    if not rows:
+    while not tellings and digests:  # that node is away: the next one tells its rows
+        first = next(node for node in group.nodes if node in digests)
+        del digests[first]
+        yield from _ask_again(vault, [in_full(first, with_values=True)], take)
+    if not tellings:
         raise too_few(vault, group, answers, group.quorum.read)
-    horizon = min(unfinished, default=NameId(b"\xff" * limits.NAME_ID_SIZE))
-    names = sorted({name for listed in rows.values() for name in listed if name <= horizon})
-    states = {
-        name: {
-            node: checked(
-                vault,
-                node,
-                RegisterKey(directory, name),
-                _floored(listed.get(name), floors[node]),
-                valued=False,
-            )
-            for node, listed in rows.items()
-        }
-        for name in names
+    floors = {node: told.floor for node, told in digests.items()}
+    same = [node for node, told in digests.items() if tellings[first].is_what(told)]
+    tellings[first].nodes.extend(same)
+    different = [in_full(node, with_values=False) for node in digests if node not in same]
+    if different:
+        yield from _ask_again(vault, different, take)
+    floors = {node: floors[node] for node in same} | {
+        node: telling.reply.floor for node, telling in tellings.items()
     }
-    return Page(states, horizon, bool(unfinished), floors)
+    return _page(vault, directory, tellings.values(), floors)
 
 
-def _floored(state: RowState | None, floor: Ballot) -> RowState:
-    """Return what a node says, with its directory's floor where it holds no value."""
-    if state is None:
-        return RowState(floor=floor)
-    holds = state.corrupt or (state.row is not None and state.row.accepted)
-    return state if holds else evolve(state, floor=floor)
+def _told(node: NodeId, reply: messages.ListReply, bulk: Buffer, after: bytes) -> _Telling:
+    rows = {name: state for name, state in bulk_rows.decode_listed(bulk) if name > after}
+    end = max(rows) if reply.more and rows else b""
+    return _Telling(rows, reply, bulk_rows.listed_digest((bulk,)), end, [node])
+
+
+def _ask_again(vault: Vault, sends: Sequence[Send], take: Callable[[NodeId, Reply], None]) -> Operation[None]:
+    """Ask nodes that answered just now: they are hurried at once, as nobody else shows how long it takes."""
+    answers = yield from ask(sends, lambda _answers: True, take=take)
+    vault.note(answers.errors)
+
+
+def _page(
+    vault: Vault, directory: DirectoryId, tellings: Collection[_Telling], floors: Mapping[NodeId, Ballot]
+) -> Page:
+    """Return what nodes told, by name, up to where all of them have told theirs."""
+    ends = [telling.end for telling in tellings if telling.end]
+    horizon = min(ends, default=NameId(b"\xff" * limits.NAME_ID_SIZE))
+    names = sorted({name for telling in tellings for name in telling.rows if name <= horizon})
+    states: dict[NameId, dict[NodeId, RowState]] = {name: {} for name in names}
+    for telling in tellings:
+        for name in names:
+            state, told = telling.rows.get(name), states[name]
+            if state is not None and _holds(state):
+                state = checked(vault, telling.nodes, RegisterKey(directory, name), state, valued=False)
+                told.update(dict.fromkeys(telling.nodes, state))
+            else:  # with its directory's floor
+                told.update({node: evolve(state or RowState(), floor=floors[node]) for node in telling.nodes})
+    return Page(states, horizon, bool(ends), floors)
+
+
+def _holds(state: RowState) -> bool:
+    return state.corrupt or (state.row is not None and state.row.accepted != NO_BALLOT)
 
 
 def decide(

@@ -18,7 +18,7 @@ from dfs.core import bulk_rows, limits, messages
 from dfs.core.bulk_rows import Promise, RowState
 from dfs.core.errors import IntegrityError, StoreError
 from dfs.core.messages import AcceptResult, FetchResult
-from dfs.core.node import Answer, VaultNode
+from dfs.core.node import Answer, VaultNode, digest_of, in_full
 from dfs.core.roster import encode_roster
 from dfs.core.server import Server
 from dfs.core.types import NO_BALLOT, Ballot, Buffer, Node, NodeId, RegisterKey, Roster, ShareKey
@@ -43,7 +43,9 @@ class LyingVault:
         return getattr(self._vault, name)
 
     def answer(self, request: messages.Request, bulk: memoryview) -> Answer:
-        """Answer as the lie does."""
+        """Answer as the lie does; a digest is one of the rows that it tells."""
+        if isinstance(request, messages.ListDigest):
+            return digest_of(self.answer(in_full(request), bulk))
         return self._lie(request, partial(self._vault.answer, request, bulk))
 
 

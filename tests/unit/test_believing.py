@@ -37,8 +37,8 @@ def test_what_is_right_is_believed(world: World) -> None:
     vault, key, row = held(world)
     assert proven(vault, key, row)
     state = RowState(row)
-    assert checked(vault, NODE, key, state) is state
-    assert checked(vault, NODE, key, RowState()) == RowState()
+    assert checked(vault, [NODE], key, state) is state
+    assert checked(vault, [NODE], key, RowState()) == RowState()
     assert not vault.suspicions
 
 
@@ -55,7 +55,7 @@ def test_what_is_right_is_believed(world: World) -> None:
 def test_what_cannot_be_true_is_no_vote(world: World, changed: dict[str, Any], reason: str) -> None:
     vault, key, row = held(world)
     row = evolve(row, confirmed=b"")
-    assert checked(vault, NODE, key, RowState(evolve(row, **changed))) == RowState(corrupt=True)
+    assert checked(vault, [NODE], key, RowState(evolve(row, **changed))) == RowState(corrupt=True)
     assert vault.suspicions == {NODE: reason}
 
 
@@ -64,14 +64,14 @@ def test_a_false_confirmation_proves_nothing(world: World) -> None:
     state = RowState(evolve(row, confirmed=b"t" * 32))
     assert state.row is not None
     assert not proven(vault, key, state.row)
-    assert checked(vault, NODE, key, state) is state, "the value itself may be right"
+    assert checked(vault, [NODE], key, state) is state, "the value itself may be right"
     assert vault.suspicions == {NODE: "a confirmation that nobody gave"}
 
 
 def test_a_row_without_its_value_is_fine_where_none_was_asked_for(world: World) -> None:
     vault, key, row = held(world)
     state = RowState(evolve(row, value=b""))
-    assert checked(vault, NODE, key, state, valued=False) is state
+    assert checked(vault, [NODE], key, state, valued=False) is state
     assert not vault.suspicions
 
 
@@ -79,6 +79,6 @@ def test_who_has_no_keys_can_check_nothing(world: World) -> None:
     vault, key, row = held(world)
     blind = evolve(vault, keyless=True)
     state = RowState(evolve(row, value=b"nonsense", confirmed=b"t" * 32))
-    assert checked(blind, NODE, key, state) is state
+    assert checked(blind, [NODE], key, state) is state
     assert not proven(blind, key, row)
     assert not blind.suspicions

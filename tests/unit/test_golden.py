@@ -288,6 +288,11 @@ def row_bulk(fields: Fields) -> Fields:
     return {"bulk": bulk}
 
 
+def listed_digest(fields: Fields) -> Fields:
+    """Return what a node tells of these rows where another one has told them."""
+    return {"digest": bulk_rows.listed_digest((encoding.encode(fields["rows"]),))}
+
+
 # --- shares.json --------------------------------------------------------------------------------------------
 
 CIPHERS = {"aes-gcm": aes_gcm, "chacha20-poly1305": chacha20_poly1305, "xor": xor}
@@ -387,7 +392,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Fields], Fields]]] = {
     "names": {"chunk": chunk, "path": path, "digests": digests},
     "entries": {"entry": entry, "chunk_list": chunk_list},
     "rosters": {"roster": nodes},
-    "frames": {"frame": frame, "rows": row_bulk},
+    "frames": {"frame": frame, "rows": row_bulk, "listed digest": listed_digest},
     "shares": {"shares": shares},
     "floors": {"floors": floors},
     "store": {

@@ -17,6 +17,7 @@ from dfs.core.env import RealFiles
 from dfs.core.errors import DfsError
 from dfs.core.keys import LoginKeys, login_keys
 from dfs.core.messages import CODES, ConfirmItem, Floor, PrepareItem, ShareHead
+from dfs.core.node import in_full
 from dfs.core.types import (
     NO_BALLOT,
     Claim,
@@ -111,6 +112,7 @@ def probes(names: Names) -> list[Asked]:
     return [
         *((messages.Read(roster, values, with_shares, (key,)), b"") for values, with_shares in BOTH),
         *((messages.List(roster, key.directory, after, 9, True), b"") for after in (b"", key.name)),
+        *((messages.ListDigest(roster, key.directory, after, 9), b"") for after in (b"", key.name)),
         *((messages.Directories(roster, after), b"") for after in (b"", key.directory)),
         *((messages.Claimed(roster, key, HELD, position), b"") for position in (0, 1)),
         (messages.Has(shares), b""),
@@ -168,10 +170,16 @@ def frame_of(client: Client, request: messages.Request, bulk: bytes) -> bytes:
     return head + control + came
 
 
-def alike(frame: bytes, names: Names) -> bytes:
-    """The frame; where it says names again that were asked for, these, and so its checksums, left out."""
-    told = frame
-    for place, name in enumerate(names.replaced):
+def alike(client: Client, request: messages.Request, bulk: bytes, names: Names) -> bytes:
+    """The reply; where it says names again that were asked for, these, and so its checksums, left out.
+
+    A digest of rows says names again if they do.
+    """
+    told = frame = frame_of(client, request, bulk)
+    said_again = list(names.replaced)
+    if isinstance(request, messages.ListDigest):
+        said_again.append(bulk_rows.listed_digest((said(frame_of(client, in_full(request), b""))[1],)))
+    for place, name in enumerate(said_again):
         told = told.replace(name, bytes((place,)) * len(name))
     return frame if told == frame else told[:32] + told[limits.HEADER_SIZE :]
 
@@ -213,6 +221,7 @@ def test_what_is_asked_for_is_there_for_its_owner(house: House) -> None:
     }
     reading = {messages.Read, messages.List, messages.Directories, messages.Claimed, messages.Lacking}
     assert telling >= reading | {
+        messages.ListDigest,
         messages.Has,
         messages.Fetch,
         messages.Verify,
@@ -238,8 +247,11 @@ def test_what_is_anothers_is_answered_like_what_is_not_there(house: House, made:
     rounds = [probes, writes, probes, writes] if made else [probes]
     for ask in rounds:
         for (request, bulk), (like, like_bulk) in zip(ask(MINE), ask(NOBODYS), strict=True):
-            told, told_like = frame_of(first, request, bulk), frame_of(second, like, like_bulk)
-            assert alike(told, MINE) == alike(told_like, NOBODYS), request
+            told, told_like = (
+                alike(first, request, bulk, MINE),
+                alike(second, like, like_bulk, NOBODYS),
+            )
+            assert told == told_like, request
     for user in ("tom", "tim"):
         house.logged_in(user, TOM)  # their keys are what they were
         assert house.server._house.rekeyed(user) is None

@@ -51,6 +51,8 @@ SAMPLES: Sequence[Message] = (
     messages.ReadReply(2),
     messages.List(DIGEST, KEY.directory, b"", 1024, with_values=True),
     messages.ListReply(1, more=True, floor=BALLOT),
+    messages.ListDigest(DIGEST, KEY.directory, b"", 1024),
+    messages.ListDigestReply(1, more=True, floor=BALLOT, digest=DIGEST),
     messages.Prepare(DIGEST, (messages.PrepareItem(KEY, BALLOT),)),
     messages.PrepareReply(1),
     messages.Claims(DIGEST, 0),

@@ -290,3 +290,42 @@ def test_on_a_full_disk_deletes_and_collection_work_and_nothing_else_is_written(
     full.vault.tidy()
     monkeypatch.undo()
     full.keep(mine(2), body=bytes(500))
+
+
+def test_a_digest_is_of_what_the_list_would_be(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [register_key(i) for i in range(3)]
+    bench.accept(*(evolve(item(1), key=key) for key in rows))
+    for size_max in (node.REPLY_ROWS_SIZE_MAX, 10):
+        monkeypatch.setattr(node, "REPLY_ROWS_SIZE_MAX", size_max)
+        for after in (b"", rows[1].name):
+            listed = bench.ask(messages.List(DIGEST, DIRECTORY, after, 100, True))
+            digest = bench.ask(messages.ListDigest(DIGEST, DIRECTORY, after, 100))
+            assert isinstance(listed.reply, messages.ListReply)
+            assert digest.reply == messages.ListDigestReply(
+                listed.reply.count,
+                listed.reply.more,
+                listed.reply.floor,
+                bulk_rows.listed_digest(listed.bulk),
+            )
+            assert digest.bulk == ()
+
+
+def test_each_column_counts_in_a_digest(bench: Bench) -> None:
+    def digest() -> bytes:
+        reply = bench.ask(messages.ListDigest(DIGEST, DIRECTORY, b"", 100)).reply
+        assert isinstance(reply, messages.ListDigestReply)
+        return reply.digest
+
+    bench.keep(mine(1))
+    seen = [digest()]
+    bench.accept(item(1, claims=[claim(1)]))
+    seen.append(digest())
+    bench.vault.store.transact(lambda transaction: transaction.mark_corrupt(mine(1)))
+    seen.append(digest())
+    bench.confirm(1, safe=False)
+    seen.append(digest())
+    bench.confirm(1, safe=True)
+    seen.append(digest())
+    bench.prepare(2)
+    seen.append(digest())
+    assert len(set(seen)) == len(seen)

@@ -3,13 +3,14 @@
 import pytest
 from attrs import evolve
 
-from dfs.core import bulk_rows, limits, messages
+from dfs.core import bulk_rows, limits, messages, reading
 from dfs.core.errors import IncompleteError, NotFoundError, QuorumError
+from dfs.core.folders import ensure_folders, remove_entries
 from dfs.core.interface import Transaction
-from dfs.core.keys import register_key
+from dfs.core.keys import directory_id, register_key
 from dfs.core.node import Answer
-from dfs.core.reading import Found, read_registers
-from dfs.core.types import NO_BALLOT, RegisterRow, ShareKey
+from dfs.core.reading import Found, Page, list_page, read_registers
+from dfs.core.types import NO_BALLOT, Ballot, EntryKind, NameId, NodeId, RegisterRow, ShareKey
 from tests.unit.histories import get, put, remove
 from tests.unit.world import Tamper, World
 
@@ -54,6 +55,12 @@ def lose_shares(transaction: Transaction) -> None:
     transaction.unpin(1e12)
     transaction.collect(100)
     transaction.owe(KEY, ballot, owed)
+
+
+def spoil_shares(transaction: Transaction) -> None:
+    for claim in transaction.claims(KEY, row_in(transaction).accepted):
+        for index in range(claim.geometry.total):
+            transaction.mark_corrupt(ShareKey(claim.stripe, index))
 
 
 def lose_row(transaction: Transaction) -> None:
@@ -205,3 +212,118 @@ def test_many_are_read_in_batches_of_what_fits_a_reply(world: World, monkeypatch
     found = world.run(read_registers(world.vault(), keys))
     assert [item.entry.content for item in found.values() if item.entry] == [b"body%d" % i for i in range(12)]
     assert requests(world, messages.Read) - before == 3 * 4
+
+
+# --- Lists --------------------------------------------------------------------------------------------------
+
+
+def page(world: World, after: bytes = b"") -> Page:
+    vault, root = world.vault(), directory_id(world.vault().keys, "")
+    return world.run(list_page(vault, vault.group(root), root, after))
+
+
+def told(world: World, kind: type[messages.Request]) -> list[int]:
+    """How many requests of a kind each node got, and forget all."""
+    counts = [sum(isinstance(request, kind) for request in server.requests) for server in world.servers]
+    for server in world.servers:
+        server.requests.clear()
+    return counts
+
+
+def test_where_all_hold_the_same_one_node_tells_it(world: World) -> None:
+    for path in ("a", "b"):
+        world.run(put(world, b"one", path))
+    world.flush()
+    told(world, messages.List)
+    listed = page(world)
+    assert sorted(told(world, messages.List)) == [0, 0, 0, 1]
+    states = listed.rows[register_key(world.vault().keys, "a").name]
+    assert states.keys() == {server.node_id for server in world.servers}
+    assert len({id(state) for state in states.values()}) == 1, "it is kept once"
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_difference_in_a_single_count_is_seen(world: World, place: int) -> None:
+    world.run(put(world, world.random.randbytes(3000)))
+    world.flush()
+    world.servers[place].store.transact(spoil_shares)
+    states = page(world).rows[register_key(world.vault().keys, PATH).name]
+    corrupt = {
+        node for node, state in states.items() if state.row is not None and state.row.corrupt_count == 1
+    }
+    assert corrupt == {world.servers[place].node_id}
+
+
+def test_when_the_one_that_tells_is_away_another_one_does(world: World) -> None:
+    world.run(put(world, b"one"))
+    world.flush()
+    told(world, messages.List)
+    page(world)
+    teller = told(world, messages.List).index(1)
+    for broken in ("away", "garbled"):
+        world.servers[teller].up = broken != "away"
+        world.servers[teller].tamper = garbled_list
+        states = page(world).rows[register_key(world.vault().keys, PATH).name]
+        assert len(states) == 3
+        assert all(state.row is not None and state.row.value for state in states.values())
+
+
+def garbled_list(request: messages.Request, answer: Answer) -> Answer:
+    return evolve(answer, bulk=(b"garbled",)) if isinstance(request, messages.List) else answer
+
+
+def rows_of(world: World, node: NodeId) -> tuple[dict[NameId, bulk_rows.RowState], Ballot]:
+    """All that a node holds of the root, asked of it alone."""
+    vault = world.vault()
+    request = messages.List(vault.roster_digest, directory_id(vault.keys, ""), b"", 1024, with_values=True)
+    answer = world.by_id[node].answer(request, b"")
+    assert isinstance(answer.reply, messages.ListReply)
+    return dict(bulk_rows.decode_listed(answer.bulk[0])), answer.reply.floor
+
+
+def with_history(seed: int) -> World:
+    """Nodes after folders were made and removed while some were away; of odd seeds one may be rolled back."""
+    world = World(seed)
+    chance, copies = world.random, {}
+    for _ in range(14):
+        away = chance.sample(world.servers, chance.choice((0, 0, 1)))
+        for server in world.servers:
+            server.up = server not in away
+        path = f"name{chance.randrange(6)}"
+        if chance.random() < 0.3:
+            world.run(remove_entries(world.vault(), [path], kind=EntryKind.FOLDER))
+        else:
+            world.run(ensure_folders(world.vault(), [path]))
+        if chance.random() < 0.7:
+            world.flush()
+        if chance.random() < 0.2:
+            copies[0] = world.servers[0].copy()
+    for server in world.servers:
+        server.up = True
+    if copies and seed % 2:
+        world.servers[0].restore(copies[0])
+    return world
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_digests_hide_nothing_that_rows_would_show(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever nodes missed, lost or forgot: what is merged is what each of them tells by itself."""
+    monkeypatch.setattr(reading, "PAGE_COUNT", 3)
+    world = with_history(seed)
+    merged: dict[NameId, dict[NodeId, bulk_rows.RowState]] = {}
+    after, more = b"", True
+    while more:
+        listed = page(world, after)
+        merged.update({name: dict(states) for name, states in listed.rows.items()})
+        after, more = listed.after, listed.more
+    alone = {server.node_id: rows_of(world, server.node_id) for server in world.servers}
+    assert merged.keys() == {name for rows, _ in alone.values() for name in rows}
+    for name, states in merged.items():
+        for node, (rows, floor) in alone.items():
+            expected = rows.get(name, bulk_rows.RowState())
+            if expected.row is None or not expected.row.accepted:
+                expected = evolve(expected, floor=floor)
+            seen = states[node]
+            if seen.row is not None and not seen.row.value and expected.row is not None:
+                expected = evolve(expected, row=evolve(expected.row, value=b""))  # told without it
+            assert seen == expected

@@ -35,7 +35,7 @@ from dfs.core.errors import DfsError, RemoteProtocolError, TimedOutError, Unreac
 from dfs.core.interface import StoreOptions, Transaction, VaultStore
 from dfs.core.keys import KEY_FILE, VaultKeys, login_keys, vault_keys
 from dfs.core.link import Trust
-from dfs.core.node import Answer, VaultNode, Work as Commission, transact
+from dfs.core.node import Answer, VaultNode, Work as Commission, digest_of, in_full, transact
 from dfs.core.pipeline import Stages
 from dfs.core.quorum import default_tolerance
 from dfs.core.registry import Registry
@@ -143,6 +143,11 @@ class Server:
 
     def answer(self, request: messages.Request, bulk: bytes) -> Answer:
         self.requests.append(request)
+        return self._said(request, bulk)
+
+    def _said(self, request: messages.Request, bulk: bytes) -> Answer:
+        if isinstance(request, messages.ListDigest):  # of the rows that it would tell
+            return digest_of(self._said(in_full(request), bulk))
         if type(request) in self.refuses:
             raise self.refuses[type(request)]
         truth = partial(self.vault.answer, request, memoryview(bulk))
