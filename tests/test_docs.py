@@ -17,7 +17,7 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "dfs").rglo
 HOOKS = sorted(
     name for name, _ in inspect.getmembers(hookspec, inspect.isfunction) if name.startswith("dfs_")
 )
-MESSAGES = sorted({cls.__name__ for cls in messages.SHAPES})
+MESSAGES = sorted({cls.__name__ for cls in messages.CLASSES})
 PARTS = sorted(
     name
     for name, cls in inspect.getmembers(messages, inspect.isclass)

@@ -6,7 +6,7 @@ Pure operations. Nothing is changed but what nodes know of themselves: a share f
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from attrs import define, field, fields
+from attrs import field, fields
 
 from dfs.core import limits, messages
 from dfs.core.effects import Operation, Reply, Send, ask
@@ -15,6 +15,7 @@ from dfs.core.folders import Health, Listed, standing, stat, walk
 from dfs.core.keys import directory_id, register_key
 from dfs.core.paths import printable
 from dfs.core.reading import Found, read_registers
+from dfs.core.records import define
 from dfs.core.standing import Checked, FileStanding, FileState, Flaw
 from dfs.core.transfer import Group, Vault, claims_of
 from dfs.core.types import EntryKind, NodeId, RegisterKey, ShareKey

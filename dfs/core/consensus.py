@@ -7,7 +7,7 @@ answer. The decisions are in register.py, the rules in PROTOCOL.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from attrs import define, evolve, field
+from attrs import evolve, field
 
 from dfs.core import bulk_rows, limits, messages, register
 from dfs.core.believing import checked, proven
@@ -26,7 +26,7 @@ from dfs.core.errors import (
 from dfs.core.keys import confirm_tag
 from dfs.core.manifest import ENTRY_NONCE_SIZE, seal_entry
 from dfs.core.quorum import share_threshold
-from dfs.core.records import frozen
+from dfs.core.records import define, frozen
 from dfs.core.refusals import no_room, require_open, space_errors, too_few, without_room
 from dfs.core.register import Memory
 from dfs.core.transfer import Group, Vault, claims_of, require_readable

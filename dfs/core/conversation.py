@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from attrs import define, evolve, field
+from attrs import evolve, field
 
 from dfs.core import limits, messages
 from dfs.core.auth import KEYS_IN_FORCE_MAX, Rekeyed, keys_in_force, verify_login
@@ -18,6 +18,7 @@ from dfs.core.errors import (
 )
 from dfs.core.interface import Env
 from dfs.core.node import Answer, VaultNode
+from dfs.core.records import define
 from dfs.core.types import RETURNING, NodeId, VaultState
 from dfs.core.wire import Header, Mark, Phase, Session, check_bulk
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from attrs import define, evolve, field
+from attrs import evolve, field
 
 from dfs.core import limits, pipeline, register
 from dfs.core.consensus import Change, Proposal, change_registers
@@ -22,7 +22,7 @@ from dfs.core.paths import printable
 from dfs.core.pipeline import Slot, Stages
 from dfs.core.quorum import share_threshold
 from dfs.core.reading import Found
-from dfs.core.records import frozen
+from dfs.core.records import define, frozen
 from dfs.core.transfer import (
     Group,
     Ledger,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from attrs import define, evolve, field
+from attrs import evolve, field
 
 from dfs.core import limits
 from dfs.core.effects import Operation, in_one_call, parallel, together, work
@@ -18,7 +18,7 @@ from dfs.core.keys import register_key
 from dfs.core.paths import printable
 from dfs.core.pipeline import Slot
 from dfs.core.reading import Found, read_registers
-from dfs.core.records import frozen
+from dfs.core.records import define, frozen
 from dfs.core.spans import Span, span_bounds
 from dfs.core.transfer import Came, Ledger, Source, Vault, chunks_of, fetch_chunk, sources_of
 from dfs.core.types import Entry, EntryKind, Manifest, NodeId

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from attrs import define, evolve, field
+from attrs import evolve, field
 
 from dfs.core import limits, messages, register
 from dfs.core.auth import Rekeyed, decode_rekeyed, encode_rekeyed, verify_rekey
@@ -24,7 +24,7 @@ from dfs.core.errors import (
     StoreError,
 )
 from dfs.core.interface import Buffer, Env, ShareSlice, Transaction, VaultStore, View
-from dfs.core.records import frozen
+from dfs.core.records import define, frozen
 from dfs.core.roster import decode_roster, roster_digest, succeeds
 from dfs.core.types import NO_BALLOT, RETURNING, Ballot, NodeId, VaultState
 from dfs.core.wire import RosterDiffersError

@@ -9,8 +9,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from attrs import define
-
 from dfs.core import limits, messages
 from dfs.core.auth import sign_login
 from dfs.core.effects import Event, Failed, Reply, Send
@@ -29,7 +27,7 @@ from dfs.core.errors import (
 from dfs.core.interface import Buffer, Env, Stream, Transport
 from dfs.core.keys import LoginKeys
 from dfs.core.pace import piece_size
-from dfs.core.records import frozen
+from dfs.core.records import define, frozen
 from dfs.core.types import NodeId
 from dfs.core.wire import Header, Mark, RosterDiffersError, Session, check_bulk, decode_header
 

@@ -4,7 +4,7 @@ A request has a class, its reply another; both share a code. Rows that may be la
 (bulk_rows.py), everything else in the control body. Field order is wire order. See docs/formats.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from attrs import field, fields
@@ -558,7 +558,14 @@ MESSAGES: Final[Mapping[int, tuple[type[Request], type[Response]]]] = {
     49: (Quota, QuotaReply),
 }
 CODES: Final[Mapping[type[Request], int]] = {request: code for code, (request, _) in MESSAGES.items()}
-SHAPES: Final[Mapping[type[Message], Shape]] = {
-    cls: record(cls, *(attribute.metadata["shape"] for attribute in fields(cls)))
-    for cls in (ErrorReply, *(cls for pair in MESSAGES.values() for cls in pair))
-}
+CLASSES: Final[Sequence[type[Message]]] = (ErrorReply, *(cls for pair in MESSAGES.values() for cls in pair))
+
+
+_SHAPES: Final[dict[type[Message], Shape]] = {}  # of those that were asked for: few, in a small command
+
+
+def shape_of(cls: type[Message]) -> Shape:
+    """Return the shape of a message's control body."""
+    if cls not in _SHAPES:
+        _SHAPES[cls] = record(cls, *(attribute.metadata["shape"] for attribute in fields(cls)))
+    return _SHAPES[cls]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from attrs import define, evolve, field
+from attrs import evolve, field
 
 from dfs.core import limits, pipeline
 from dfs.core.consensus import Change, Changed, Outcomes, Proposal, change_registers
@@ -28,7 +28,7 @@ from dfs.core.paths import ancestors, name_of, printable
 from dfs.core.pipeline import Slot, Stages, Stripe
 from dfs.core.quorum import share_threshold, survives
 from dfs.core.reading import Found, read_registers
-from dfs.core.records import frozen
+from dfs.core.records import define, frozen
 from dfs.core.transfer import Group, Vault
 from dfs.core.types import (
     Chunk,

@@ -1,7 +1,9 @@
-"""`frozen`, as in attrs, at less than half the time to define: a command pays for every class it imports.
+"""`frozen` and `define`, as in attrs, at a fraction of the time: a command pays for every class it imports.
 
-attrs writes and compiles `__eq__`, `__hash__` and `__repr__` of each class. Here they are closures over
-`operator.attrgetter`. What they answer is the same; the fields' ``eq`` and ``repr`` are obeyed.
+attrs writes and compiles the methods of a class when it is defined. Here a class gets its slots at once, and
+its methods from attrs when its first object is made or its fields are asked for: of all messages, for one, a
+command uses a few. What `frozen` classes compare, hash and print by are closures over `operator.attrgetter`,
+which answer the same and obey the fields' ``eq`` and ``repr``.
 """
 
 from collections.abc import Callable
@@ -9,14 +11,14 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from attrs import frozen
+    from attrs import define, frozen
 else:
     import attrs
 
     def frozen(cls: type | None = None, **options: object) -> object:
         """Do what `attrs.frozen` does. Not for ``order=True``, which needs the compiled methods."""
 
-        def make(plain: type) -> type:
+        def build(plain: type) -> type:
             made = attrs.frozen(plain, eq=False, repr=False, **options)
             fields = attrs.fields(made)
             _compare_by(made, tuple(field.name for field in fields if field.eq))
@@ -24,10 +26,68 @@ else:
                 made.__repr__ = _printer(tuple(field.name for field in fields if field.repr))
             return made
 
-        return make if cls is None else make(cls)
+        return _decorated(cls, build)
+
+    def define(cls: type | None = None, **options: object) -> object:
+        """Do what `attrs.define` does."""
+        return _decorated(cls, lambda plain: attrs.define(plain, **options))
 
 
-__all__ = ["frozen"]
+__all__ = ["define", "frozen"]
+
+Build = Callable[[type], type]
+_OF_A_CLASS = {
+    "__annotations__",
+    "__dict__",
+    "__doc__",
+    "__module__",
+    "__qualname__",
+    "__slots__",
+    "__weakref__",
+}
+
+
+def _decorated(cls: type | None, build: Build) -> object:
+    def make(plain: type) -> type:
+        simple = plain.__bases__ == (object,) and "__init__" not in plain.__dict__
+        return _slotted(plain, build) if simple else build(plain)
+
+    return make if cls is None else make(cls)
+
+
+class _Fields:
+    """In place of the fields of a class that attrs has not seen yet."""
+
+    def __init__(self, finish: Callable[[], None]) -> None:
+        self.finish = finish
+
+    def __get__(self, _record: object, cls: type) -> object:
+        self.finish()
+        return cls.__attrs_attrs__  # type: ignore[attr-defined] # it is there now
+
+
+def _slotted(plain: type, build: Build) -> type:
+    """Return the class with its slots, and everything else to come when it is needed."""
+    names = tuple(plain.__annotations__)
+    skipped = {*names, *_OF_A_CLASS}
+
+    def finish() -> None:
+        done = build(plain).__dict__
+        for name in done.keys() - plain.__dict__.keys() - skipped - {"__init__"}:
+            setattr(made, name, done[name])
+        made.__init__ = done["__init__"]  # type: ignore[misc] # the last: other threads wait for nothing
+
+    def begin(record: object, *values: object, **named: object) -> None:
+        finish()
+        made.__init__(record, *values, **named)  # type: ignore[misc]
+
+    body = {name: value for name, value in plain.__dict__.items() if name not in skipped}
+    body |= {
+        name: getattr(plain, name) for name in ("__annotations__", "__doc__", "__module__", "__qualname__")
+    }
+    body |= {"__slots__": (*names, "__weakref__"), "__init__": begin, "__attrs_attrs__": _Fields(finish)}
+    made = type(plain)(plain.__name__, plain.__bases__, body)
+    return made
 
 
 def _nothing(_record: object) -> tuple[()]:

@@ -9,12 +9,13 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TypeAlias, TypeVar
 
-from attrs import define, field
+from attrs import field
 
 from dfs.core.effects import Done, Drop, Effect, Event, Failed, Hurry, Operation, Send, Sleep, Tag, Work
 from dfs.core.errors import UnreachableError
 from dfs.core.interface import Env
 from dfs.core.link import Job, Link
+from dfs.core.records import define
 from dfs.core.types import NodeId
 
 T = TypeVar("T")

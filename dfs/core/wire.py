@@ -10,15 +10,14 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from attrs import define
 from xxhash import xxh3_128_digest
 
 from dfs.core import encoding, errors, limits, messages
 from dfs.core.encoding import record, uint
 from dfs.core.errors import DfsError, RemoteProtocolError
-from dfs.core.messages import CODES, MESSAGES, SHAPES, ErrorReply, Message, Request, Response
+from dfs.core.messages import CODES, MESSAGES, ErrorReply, Message, Request, Response, shape_of
 from dfs.core.paths import printable
-from dfs.core.records import frozen
+from dfs.core.records import define, frozen
 from dfs.core.types import Buffer
 
 MAGIC: Final = b"DFSw"
@@ -169,13 +168,13 @@ def decode_control(header: Header, control: bytes) -> tuple[Message, Mark]:
     request, reply = MESSAGES[header.code]
     size_max = limits.CONTROL_SIZE_MAX
     if header.role is Role.REQUEST:
-        shape, name = SHAPES[request], request.__name__
+        shape, name = shape_of(request), request.__name__
         message: Message = encoding.decode(
             control, shape, what=name, error=RemoteProtocolError, size_max=size_max
         )
         return message, Mark()
     cls = reply if header.role is Role.REPLY else ErrorReply
-    shape = record(lambda mark, answer: (answer, mark), _MARK, SHAPES[cls])
+    shape = record(lambda mark, answer: (answer, mark), _MARK, shape_of(cls))
     answered: tuple[Message, Mark] = encoding.decode(
         control, shape, what=cls.__name__, error=RemoteProtocolError, size_max=size_max
     )

@@ -40,7 +40,7 @@ from dfs.core.auth import (
 )
 from dfs.core.floors import decode_floors, encode_floors
 from dfs.core.keys import KdfParameters, VaultKeys
-from dfs.core.messages import MESSAGES, SHAPES
+from dfs.core.messages import CLASSES, MESSAGES, shape_of
 from dfs.core.pipeline import Packer, Slot, Stages
 from dfs.core.types import (
     Ballot,
@@ -254,7 +254,7 @@ def frame(fields: Fields) -> Fields:
     assert cls.__name__ == fields["class"]
     control = encoding.encode(fields["control"])
     what: dict[str, Any] = {"what": "it", "error": errors.ProtocolError, "size_max": SIZE_MAX}
-    message: Any = encoding.decode(control, SHAPES[cls], **what)
+    message: Any = encoding.decode(control, shape_of(cls), **what)
     mark, bulk = Mark(*fields.get("mark", (0, 0))), [fields.get("bulk", b"")]
     if role is Role.REQUEST:
         raw = wire.encode_request(message, request_id, bulk)
@@ -469,7 +469,7 @@ def test_bytes_are_refused(name: str, case: Fields) -> None:
 
 def test_every_message_is_frozen() -> None:
     frozen = {case["inputs"]["class"] for case in load("frames")["cases"] if case["kind"] == "frame"}
-    assert frozen == {cls.__name__ for cls in SHAPES}
+    assert frozen == {cls.__name__ for cls in CLASSES}
 
 
 def test_every_kind_of_thing_is_frozen() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from dfs.core import encoding, limits, messages
 from dfs.core.bulk_rows import AcceptItem, RowState, ShareBody
 from dfs.core.errors import RemoteProtocolError
-from dfs.core.messages import CODES, MESSAGES, SHAPES, Message
+from dfs.core.messages import CLASSES, CODES, MESSAGES, Message, shape_of
 from dfs.core.types import (
     Ballot,
     Claim,
@@ -96,7 +96,7 @@ SAMPLES: Sequence[Message] = (
 
 def read(cls: type[Message], encoded: bytes) -> object:
     size_max = limits.CONTROL_SIZE_MAX
-    return encoding.decode(encoded, SHAPES[cls], what="it", error=RemoteProtocolError, size_max=size_max)
+    return encoding.decode(encoded, shape_of(cls), what="it", error=RemoteProtocolError, size_max=size_max)
 
 
 def name(value: object) -> str:
@@ -108,7 +108,7 @@ def name(value: object) -> str:
 
 def test_every_message_has_a_sample_and_a_code() -> None:
     classes = {cls for pair in MESSAGES.values() for cls in pair} | {messages.ErrorReply}
-    assert {type(sample) for sample in SAMPLES} == classes == set(SHAPES)
+    assert {type(sample) for sample in SAMPLES} == classes == set(CLASSES)
     assert {request: code for code, (request, _) in MESSAGES.items()} == CODES
     assert all(0 < code < 1 << 16 for code in MESSAGES)
 
@@ -129,7 +129,7 @@ def test_no_field_may_be_missing_added_or_of_another_kind(sample: Message) -> No
             read(type(sample), msgpack.packb(form))
 
 
-@pytest.mark.parametrize("cls", SHAPES, ids=name)
+@pytest.mark.parametrize("cls", CLASSES, ids=name)
 @given(encoded=st.binary(max_size=80))
 def test_any_bytes_are_the_message_or_the_error(cls: type[Message], encoded: bytes) -> None:
     try:

@@ -1,11 +1,12 @@
 """`records.frozen` answers as `attrs.frozen` does."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
 import pytest
 
-from dfs.core.records import frozen
+from dfs.core.records import define, frozen
 
 
 def make(decorator: Any) -> tuple[type, type, type]:
@@ -81,3 +82,83 @@ def test_options_and_own_methods_are_kept() -> None:
     assert attrs.evolve(Named(name="a"), name="b") == Named(name="b")
     with pytest.raises(TypeError):
         Named("a")  # type: ignore[call-arg] # what is tested
+
+
+# --- Methods that are made when they are needed -------------------------------------------------------------
+
+
+def test_fields_are_known_before_the_first_object() -> None:
+    ours, theirs = make(frozen)[2], make(attrs.frozen)[2]
+    assert attrs.has(ours)
+    names = [(field.name, field.default, field.eq, field.repr) for field in attrs.fields(ours)]
+    assert names == [(field.name, field.default, field.eq, field.repr) for field in attrs.fields(theirs)]
+    ours("a")
+    assert vars(ours)["__match_args__"] == vars(theirs)["__match_args__"] == ("name", "body", "seen")
+
+
+def test_the_first_object_is_like_all_others() -> None:
+    made = make(frozen)[2]
+    first = made("a", body=b"x")
+    assert first == made("a", b"x")
+    assert repr(first) == "Several(name='a', seen=0)"
+    assert type(first).__qualname__ == "make.<locals>.Several"
+    assert not hasattr(first, "__dict__")
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'name'"):
+        make(frozen)[2]()
+
+
+def test_what_is_defined_can_be_changed_and_compared_as_in_attrs() -> None:
+    @define
+    class Counter:
+        name: str
+        seen: list[int] = attrs.field(factory=list)
+
+        @property
+        def total(self) -> int:
+            return sum(self.seen)
+
+    @define(eq=False)
+    class Thing:
+        name: str = ""
+
+    first, second = Counter("a"), Counter("a")
+    assert first == second
+    first.seen.append(3)
+    first.name = "b"
+    assert (first.total, second.seen, first != second) == (3, [], True)
+    assert repr(first) == "Counter(name='b', seen=[3])"
+    with pytest.raises(TypeError):
+        hash(first)
+    with pytest.raises(AttributeError):
+        first.other = 1  # type: ignore[attr-defined] # what is tested
+    assert Thing() != Thing()
+    assert len({Thing(), Thing()}) == 2
+
+
+def test_what_inherits_or_begins_by_itself_is_made_at_once() -> None:
+    @frozen
+    class Base:
+        name: str
+
+    @frozen
+    class Below(Base):
+        more: int = 0
+
+    @define
+    class Own:
+        name: str
+
+        def __init__(self) -> None:
+            self.name = "own"
+
+    assert Below("a", 1) == Below(name="a", more=1)
+    assert [field.name for field in attrs.fields(Below)] == ["name", "more"]
+    assert Own().name == "own"  # type: ignore[call-arg] # attrs' own type knows no other __init__
+
+
+def test_many_threads_may_make_the_first_objects() -> None:
+    for _ in range(50):
+        made = make(frozen)[2]
+        with ThreadPoolExecutor(8) as pool:
+            objects = list(pool.map(lambda _, made=made: made("a"), range(8)))
+        assert len(set(objects)) == 1
