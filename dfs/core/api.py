@@ -113,6 +113,7 @@ from dfs.core.types import (
     BAD_SHARES as BAD_SHARES,
     CODEC_PLAIN as CODEC_PLAIN,
     NO_BALLOT as NO_BALLOT,
+    RESTORED as RESTORED,
     RETURNING as RETURNING,
     Ballot as Ballot,
     Chunk as Chunk,

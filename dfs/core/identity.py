@@ -22,6 +22,7 @@ from dfs.core.types import NodeId
 CERTIFICATE_NAME: Final = "certificate.pem"
 KEY_NAME: Final = "key.pem"
 NODE_ID_NAME: Final = "node-id"
+LOST_NAME: Final = "node-id-lost"  # put there by a store that keeps a copy elsewhere: the machine was lost
 CERTIFICATE_LIFE: Final = timedelta(days=3653)  # ten years
 CLOCK_SKEW: Final = timedelta(days=1)  # by which a client's clock may lag when an authority is asked
 COMMON_NAME_SIZE_MAX: Final = 64  # characters, X.520
@@ -84,15 +85,26 @@ def renew_certificate(folder: str, common_name: str) -> bytes:
 def ensure_node_id(folder: str, env: Env) -> tuple[NodeId, int]:
     """Return the node's id and incarnation; a new random id, incarnation 1, when there is none yet.
 
-    Raises: ConfigError: the file cannot be used or written.
+    A node that comes back on a new machine has the id it had, and the next incarnation: what the lost one
+    promised is not known any more. Raises: ConfigError: the file cannot be used or written.
     """
-    path = Path(folder) / NODE_ID_NAME
+    kept = _read_node_id(Path(folder) / NODE_ID_NAME)
+    if kept is not None:
+        return kept
+    lost_path = Path(folder) / LOST_NAME
+    lost = _read_node_id(lost_path)
+    node_id, incarnation = lost or (NodeId(env.random_bytes(limits.NODE_ID_SIZE)), 0)
+    set_node_id(folder, node_id, incarnation + 1)
+    lost_path.unlink(missing_ok=True)
+    return node_id, incarnation + 1
+
+
+def _read_node_id(path: Path) -> tuple[NodeId, int] | None:
+    """Return what a file says, None when it is not there. Raises: ConfigError."""
     try:
         text = path.read_text("ascii", errors="replace")
     except FileNotFoundError:
-        node_id = NodeId(env.random_bytes(limits.NODE_ID_SIZE))
-        set_node_id(folder, node_id, 1)
-        return node_id, 1
+        return None
     except OSError as error:
         raise ConfigError(f"the node's id cannot be read: {error}", file=str(path)) from error
     match = NODE_ID_PATTERN.fullmatch(text)

@@ -521,6 +521,9 @@ class Store(Protocol):
     def vault(self, user: str, *, create: bool) -> VaultStore:
         """The vault of a user, the same object each time.
 
+        One that is brought back from an older copy has the meta value `RESTORED`: it counts again only when
+        everything was replayed to it.
+
         Raises: NotInitialisedError: absent and not ``create``. StoreError: it cannot be opened.
         """
 

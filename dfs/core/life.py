@@ -26,7 +26,7 @@ from dfs.core.errors import (
 from dfs.core.interface import Buffer, Env, ShareSlice, Transaction, VaultStore, View
 from dfs.core.records import define, frozen
 from dfs.core.roster import decode_roster, roster_digest, succeeds
-from dfs.core.types import NO_BALLOT, RETURNING, Ballot, NodeId, VaultState
+from dfs.core.types import NO_BALLOT, RESTORED, RETURNING, Ballot, NodeId, VaultState
 from dfs.core.wire import RosterDiffersError
 
 T = TypeVar("T")
@@ -75,12 +75,15 @@ def _set_mark(transaction: Transaction, mark: int) -> None:
 def state_of(view: View, incarnation: int) -> VaultState:
     """Return the state of a vault on a node of this incarnation.
 
-    One that was last used under another comes from an older copy, or from another disk.
+    One that was last used under another comes from an older copy, or from another disk. One that its store
+    brought back, because its machine was lost, joins like one that lost everything: the loss is known.
     """
     kept = _number(view, META_STATE)
     if kept not in set(VaultState):
         raise StoreError(f"the vault has the unknown state {kept}")
     state = VaultState(kept)
+    if view.meta(RESTORED) and view.meta(META_ROSTER) is not None:
+        return VaultState.JOINING
     if state is not VaultState.NEW and _number(view, META_INCARNATION, 1) != incarnation:
         return VaultState.QUARANTINED
     return state
@@ -89,6 +92,8 @@ def state_of(view: View, incarnation: int) -> VaultState:
 def _settle(transaction: Transaction, state: VaultState, incarnation: int) -> None:
     transaction.set_meta(META_STATE, bytes((state,)))
     transaction.set_meta(META_INCARNATION, incarnation.to_bytes(4, "big"))
+    if transaction.meta(RESTORED):
+        transaction.set_meta(RESTORED, b"")
 
 
 def create(transaction: Transaction, roster: bytes, incarnation: int) -> None:
@@ -258,8 +263,8 @@ def transact(store: VaultStore, works: Sequence[Work]) -> tuple[list[object], in
         return store.transact(together)
     try:
         return store.transact(together)
-    except DfsError:
-        if store.read_only_reason is not None:
+    except DfsError as error:
+        if isinstance(error, StoreError) and store.read_only_reason is not None:
             raise
     results: list[object] = []
     mark = 0

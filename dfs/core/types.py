@@ -218,6 +218,7 @@ class VaultState(enum.IntEnum):
     READ_ONLY = 4
 
 
+RESTORED: Final = "restored"  # a meta value, not empty: a store brought the vault back from an older copy
 RETURNING: Final = frozenset({VaultState.JOINING, VaultState.QUARANTINED})  # takes writes, does not count
 
 

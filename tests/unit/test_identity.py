@@ -115,6 +115,27 @@ def test_a_replaced_disk_gets_the_old_id(tmp_path: Path) -> None:
     assert identity.ensure_node_id(folder, FixedEnv(1)) == (bytes([7]) * 16, 2)
 
 
+def test_a_node_whose_machine_was_lost_has_its_id_and_the_next_incarnation(tmp_path: Path) -> None:
+    folder, lost = str(tmp_path), tmp_path / identity.LOST_NAME
+    lost.write_text(f"dfs node 1\nid {'07' * 16}\nincarnation 3\n")
+    for _ in range(2):
+        assert identity.ensure_node_id(folder, FixedEnv(1)) == (bytes([7]) * 16, 4)
+        assert not lost.exists()
+
+
+def test_a_node_that_has_an_id_does_not_take_a_lost_ones(tmp_path: Path) -> None:
+    """As after a crash between writing the one and removing the other."""
+    identity.set_node_id(str(tmp_path), NodeId(bytes([7]) * 16), 4)
+    (tmp_path / identity.LOST_NAME).write_text(f"dfs node 1\nid {'07' * 16}\nincarnation 3\n")
+    assert identity.ensure_node_id(str(tmp_path), FixedEnv(1)) == (bytes([7]) * 16, 4)
+
+
+def test_a_broken_id_of_a_lost_node_is_told(tmp_path: Path) -> None:
+    (tmp_path / identity.LOST_NAME).write_text("nothing")
+    with pytest.raises(ConfigError, match="does not hold a node id"):
+        identity.ensure_node_id(str(tmp_path), FixedEnv(1))
+
+
 def test_the_format_of_the_node_id(tmp_path: Path) -> None:
     identity.set_node_id(str(tmp_path), NodeId(bytes(range(16))), 3)
     text = "dfs node 1\nid 000102030405060708090a0b0c0d0e0f\nincarnation 3\n"

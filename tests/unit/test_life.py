@@ -13,7 +13,7 @@ from dfs.core.errors import ConflictError, RemoteProtocolError, StoreError
 from dfs.core.interface import Store, Transaction
 from dfs.core.node import Commit, VaultNode
 from dfs.core.roster import decode_roster, encode_roster
-from dfs.core.types import NO_BALLOT, Ballot, Roster, VaultState
+from dfs.core.types import NO_BALLOT, RESTORED, Ballot, Roster, VaultState
 from dfs.core.wire import RosterDiffersError
 from dfs.testing.stores import ballot
 from tests.unit.node_bench import (
@@ -199,6 +199,56 @@ def test_a_new_vault_stays_new_under_another_incarnation(store: Store) -> None:
     assert again.vault.state is VaultState.NEW
     again.ask(messages.Activate(DIGEST))
     assert under(store, 2).vault.state is VaultState.ACTIVE
+
+
+def restore(store: Store) -> None:
+    """What a store does that brings a vault back from an older copy."""
+    store.vault("ines", create=True).transact(lambda transaction: transaction.set_meta(RESTORED, b"\1"))
+
+
+@pytest.mark.parametrize("incarnation", [1, 2])
+@pytest.mark.parametrize("state", [VaultState.NEW, VaultState.ACTIVE, VaultState.QUARANTINED])
+def test_a_vault_that_its_store_brought_back_joins(
+    store: Store, new: Bench, state: VaultState, incarnation: int
+) -> None:
+    new.ask(messages.Create(ROSTER))
+    if state is not VaultState.NEW:
+        new.ask(messages.Activate(DIGEST))
+    if state is VaultState.QUARANTINED:
+        new.ask(messages.Quarantine(new.vault.mark + 1))
+    restore(store)
+    back = under(store, incarnation)
+    assert back.vault.state is VaultState.JOINING
+    back.ask(messages.Activate(DIGEST))
+    assert back.reply(messages.Quarantine(back.vault.mark + 100)) == messages.StateReply(VaultState.JOINING)
+    assert under(store, incarnation).vault.state is VaultState.JOINING, "also after a restart"
+    assert back.reply(messages.EndJoin(DIGEST, back.vault.mark)) == messages.StateReply(VaultState.ACTIVE)
+    assert under(store, incarnation).vault.state is VaultState.ACTIVE, "once, not for ever"
+
+
+def test_a_vault_brought_back_from_before_its_making_is_new_and_joins_like_one(store: Store) -> None:
+    restore(store)
+    back = under(store, 2)
+    assert back.vault.state is VaultState.NEW
+    joined(back)
+    assert back.reply(messages.EndJoin(DIGEST, back.vault.mark)) == messages.StateReply(VaultState.ACTIVE)
+    assert under(store, 2).vault.state is VaultState.ACTIVE
+
+
+def test_a_refusal_is_not_handed_to_others_while_a_store_takes_no_shares(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that can write again later still commits rows, and each work has its own result."""
+    kept = store.vault("ines", create=True)
+    monkeypatch.setattr(type(kept), "read_only_reason", "the bucket does not answer")
+
+    def refused(_transaction: Transaction) -> None:
+        raise ConflictError("not now")
+
+    results, _ = life.transact(kept, [refused, lambda transaction: transaction.set_meta("a", b"b")])
+    assert isinstance(results[0], ConflictError)
+    assert results[1] is None
+    assert kept.view(lambda view: view.meta("a")) == b"b"
 
 
 def test_an_end_changes_nothing_where_nothing_was_lost(new: Bench) -> None:
