@@ -36,6 +36,7 @@ BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     },
     "dfs_stores": {
         "volumes": ("dfs.plugins.volumes", "SQLite rows and append-only volume files"),
+        "bucket": ("dfs.plugins.volumes.bucket", "shares in a bucket (S3, GCS, Azure), rows on the node"),
         "memory": ("dfs.plugins.memory_store", "nothing survives the process; for tests"),
     },
     "dfs_commands": {

@@ -54,6 +54,7 @@ from dfs.core.types import (
     Recipe,
     RegisterKey,
     RegisterRow,
+    ShareKey,
     StripeId,
 )
 from dfs.core.wire import Mark, Role
@@ -73,6 +74,7 @@ from dfs.plugins.volumes import (
     files as volume_files,
     packing as volume_packing,
 )
+from dfs.plugins.volumes.bucket import objects, snapshots
 
 FOLDER = Path(__file__).parents[1] / "golden"
 Fields: TypeAlias = Mapping[str, Any]
@@ -373,6 +375,20 @@ def stamped(fields: Fields) -> Fields:
     return {"stamped": packed}
 
 
+def bucket_object(fields: Fields) -> Fields:
+    key = ShareKey(StripeId(fields["stripe"]), fields["index"])
+    name = objects.object_name(key, fields["checksum"], fields["number"])
+    assert objects.read_name(name) == objects.Found(key, fields["checksum"], fields["number"])
+    return {"object": name}
+
+
+def snapshot(fields: Fields) -> Fields:
+    made = snapshots.Snapshot(**{**fields, "pieces": tuple(fields["pieces"])})
+    raw = snapshots.encode_snapshot(made)
+    assert snapshots.decode_snapshot(raw) == made
+    return {"list": raw}
+
+
 def vault_folder(fields: Fields) -> Fields:
     return {"folder": volume_directory.folder_name(fields["user"])}
 
@@ -401,6 +417,8 @@ KINDS: Mapping[str, Mapping[str, Callable[[Fields], Fields]]] = {
         "register_row": register_row,
         "vault_folder": vault_folder,
         "stamped": stamped,
+        "object_name": bucket_object,
+        "snapshot": snapshot,
     },
 }
 

@@ -306,14 +306,14 @@ def test_a_share_is_opened_before_a_commit_can_take_its_bytes(
     """Between reading a row and opening its slice no commit may give the bytes back: one lock covers both."""
     put(vault, 0)
     assert isinstance(vault, RowsVault)
-    lock, view = vault._bodies.lock, vault._view
+    lock, view = vault._bodies.lock, vault.read
     seen = []
 
     def watched(work: Callable[[Rows], object]) -> object:
         seen.append(lock.locked())
         return view(work)
 
-    monkeypatch.setattr(vault, "_view", watched)
+    monkeypatch.setattr(vault, "read", watched)
     vault.share(share_key(0)).close()
     assert seen == [True]
     assert not lock.locked()

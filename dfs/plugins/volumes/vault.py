@@ -97,7 +97,7 @@ class RowsVault:
             vault_id = self._prepare()
             self._used_size = int.from_bytes(self._own("used_size"), "big")
             self._charged_size = self._charged()
-            self._bodies: Final[Bodies] = make_bodies(vault_id, self._fail)
+            self._bodies: Final[Bodies] = make_bodies(vault_id, self.fail)
             self._recover()
         except BaseException:
             self._writer.close()
@@ -169,7 +169,7 @@ class RowsVault:
 
         # A full disk must not keep a vault from being read and emptied; the marks only save a failed read.
         with contextlib.suppress(DiskFullError):
-            self._transact(work)
+            self.change(work)
 
     # --- Faults ---------------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class RowsVault:
         """Why nothing can be written any more, or for now; None while it can."""
         return self._reason or self._bodies.outage
 
-    def _fail(self, reason: str) -> StoreError:
+    def fail(self, reason: str) -> StoreError:
         """Make the vault read-only; the first reason stays."""
         self._reason = self._reason or reason
         return StoreError(f"the vault of {self._user} failed: {reason}")
@@ -194,7 +194,7 @@ class RowsVault:
             return DiskFullError(f"the disk with {self._folder} is full")
         if busy:
             return BusyError(f"{self._database_path} is locked by another process")
-        return self._fail(str(problem))
+        return self.fail(str(problem))
 
     def _check_writable(self) -> None:
         if self._reason is not None:
@@ -244,9 +244,10 @@ class RowsVault:
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` serially, all or nothing, durable on return."""
-        return self._transact(work)
+        return self.change(work)
 
-    def _transact(self, work: Callable[[RowsTransaction], T]) -> T:
+    def change(self, work: Callable[[RowsTransaction], T]) -> T:
+        """Run ``work`` as `transact` does; it also sees what is the store's own."""
         with self._write_lock:
             self._check_writable()
             changes_before = self._writer.total_changes
@@ -283,7 +284,7 @@ class RowsVault:
             self._bodies.sync(transaction.kept)
         except OSError as problem:
             # Even when it says "no space": bytes that were written are gone.
-            raise self._fail(f"a volume cannot be synced: {problem}") from None
+            raise self.fail(f"a volume cannot be synced: {problem}") from None
 
     def _roll_back(self) -> None:
         """Undo; SQLite may have done so itself. If it cannot, nothing may follow in the old transaction."""
@@ -291,7 +292,7 @@ class RowsVault:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
         except sqlite3.Error as problem:
-            self._fail(f"a transaction cannot be undone: {problem}")
+            self.fail(f"a transaction cannot be undone: {problem}")
 
     def _fold_log(self) -> None:
         """Fold the write-ahead log into the database.
@@ -311,9 +312,10 @@ class RowsVault:
 
     def view(self, work: Callable[[View], T]) -> T:
         """Run ``work`` on what is committed; never waits for a writer."""
-        return self._view(work)
+        return self.read(work)
 
-    def _view(self, work: Callable[[Rows], T]) -> T:
+    def read(self, work: Callable[[Rows], T]) -> T:
+        """Run ``work`` as `view` does; it also sees what is the store's own."""
         try:
             with self._reader() as connection:
                 connection.execute("BEGIN")
@@ -348,7 +350,7 @@ class RowsVault:
         """Open a share."""
         # Under this lock: a commit that drops the row after we read it finds our slice and spares the bytes.
         with self._bodies.lock:
-            row = self._view(lambda rows: rows.share(key))
+            row = self.read(lambda rows: rows.share(key))
             if row is None:
                 raise NotFoundError(f"{_named(key)} is not here")
             if row.corrupt:
@@ -360,9 +362,30 @@ class RowsVault:
             raise CorruptShareError(f"{_named(key)} has lost bytes")
         return BodySlice(body, row.checksum)
 
+    def own(self, name: str) -> object:
+        """Return a value of the store itself, None when absent."""
+        return self.read(lambda rows: rows.own(name))
+
+    @property
+    def change_count(self) -> int:
+        """How many rows were changed since the vault was opened."""
+        return self._writer.total_changes
+
+    def copy_rows(self, path: str) -> None:
+        """Write all committed rows to a new database, as they are at one moment. Raises: sqlite3.Error."""
+        with self._reader() as connection:
+            target = self._files.database(path, read_only=False)
+            try:
+                # Who copies starts anew after a crash.
+                target.execute("PRAGMA journal_mode = OFF").fetchall()
+                target.execute("PRAGMA synchronous = OFF").fetchall()
+                connection.backup(target)
+            finally:
+                target.close()
+
     def shares(self, after: ShareKey | None, count_max: int) -> list[ShareKey]:
         """Return share names in order."""
-        return list(self._view(lambda rows: rows.shares(after, count_max)))
+        return list(self.read(lambda rows: rows.shares(after, count_max)))
 
     def verify(self, key: ShareKey) -> None:
         """Re-read a share from disk."""
@@ -379,12 +402,12 @@ class RowsVault:
 
     def check(self, stopped: Callable[[], bool]) -> bool:
         """Compare all tables with their indexes and each other."""
-        verdict = self._view(lambda rows: rows.check(stopped))
+        verdict = self.read(lambda rows: rows.check(stopped))
         if verdict is None:
             return False
         if verdict != "ok":
             reason = self._damaged(verdict)
-            self._fail(reason.what)
+            self.fail(reason.what)
             raise reason
         return True
 
@@ -395,7 +418,7 @@ class RowsVault:
         # Neither the mark nor the cut is owed to anybody: without them the next start does a little more.
         with contextlib.suppress(DfsError):
             settled = self._bodies.settled
-            self._transact(lambda transaction: transaction.set_own("clean", int(settled)))
+            self.change(lambda transaction: transaction.set_own("clean", int(settled)))
         with self._write_lock, self._readers_lock:
             if self._closed:
                 return

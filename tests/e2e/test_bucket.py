@@ -1,0 +1,106 @@
+"""A node in a bucket: real nodes, one of them on a real S3 server, which outlives the node's machine."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("obstore", reason="obstore is not installed")
+
+from dfs.core.types import VaultState
+from tests.e2e.conftest import Cluster, MakeCluster
+from tests.e2e.test_repair import opened, states
+from tests.unit.bucket_kit import S3Server
+
+LARGE = os.urandom(9_000_000)
+MIDDLE = os.urandom(400_000)
+SMALL = b"a small one"
+RESTORE = "restore = true\n"
+CONF = """\
+format = 1
+dir = "DFS4"
+store = "bucket"
+
+[plugin.bucket]
+url = "s3://shelf/DFS4"
+endpoint = "{endpoint}"
+region = "us-east-1"
+"""
+
+
+@pytest.fixture(name="server", scope="module")
+def run_server() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(name="cluster")
+def make_mixed(make_cluster: MakeCluster, server: S3Server, environment: dict[str, str]) -> Cluster:
+    """Three nodes on disks and one in a bucket, whose credentials are in its environment only."""
+    server.make_bucket("shelf")
+    environment |= {"AWS_ACCESS_KEY_ID": "porter", "AWS_SECRET_ACCESS_KEY": "hush-hush"}
+    cluster = make_cluster(4)
+    node = cluster.nodes[3]
+    node.kill()
+    shutil.rmtree(node.directory)
+    write_conf(cluster, server)
+    node.arguments = [*node.arguments, "--conf", str(cluster.folder / "bucket.toml")]
+    node.start()
+    return cluster
+
+
+def wait_for_copy(cluster: Cluster, server: S3Server) -> None:
+    """Wait until the rows of the node's vault are in the bucket: a new vault's are copied at once."""
+    shelf = server.objects("shelf", cluster.nodes[3].name)
+    while not any("/snapshots/" in each["path"] for each in shelf.list().collect()):
+        os.sched_yield()
+
+
+def write_conf(cluster: Cluster, server: S3Server, more: str = "") -> None:
+    (cluster.folder / "bucket.toml").write_text(CONF.format(endpoint=server.endpoint) + more)
+
+
+@pytest.mark.timeout(120)
+def test_a_lost_machine_comes_back_from_its_bucket(cluster: Cluster, server: S3Server) -> None:
+    bodies = {"large": LARGE, "middle": MIDDLE, "small": SMALL}
+    for name, body in bodies.items():
+        cluster.dfs("put", str(cluster.file(name, body)))
+    for node in cluster.nodes[:2]:
+        node.kill()
+    for name, body in bodies.items():
+        assert cluster.got(name) == body  # half of it comes out of the bucket
+    for node in cluster.nodes[:2]:
+        node.start()
+    node = cluster.nodes[3]
+    wait_for_copy(cluster, server)
+    node.kill()
+    shutil.rmtree(node.directory)  # the machine is lost, and what it had not copied
+    cluster.dfs("put", str(cluster.file("later", MIDDLE[::-1])), status=3)
+    refused = cluster_log(cluster)
+    with pytest.raises(AssertionError):
+        node.start()
+    node.kill()
+    assert "holds a node" in cluster_log(cluster).removeprefix(refused)
+    write_conf(cluster, server, RESTORE)
+    node.start()
+    cluster.dfs("cert", "trust", "DFS4", "--yes")
+    with opened(cluster) as vault:
+        assert states(vault) == [*[VaultState.ACTIVE] * 3, VaultState.JOINING]
+        assert vault.status()[3].incarnation == 2
+    cluster.dfs("repair", "--yes")
+    with opened(cluster) as vault:
+        assert states(vault) == [VaultState.ACTIVE] * 4
+    for other in cluster.nodes[:2]:
+        other.kill()
+    for name, body in {**bodies, "later": MIDDLE[::-1]}.items():
+        assert cluster.got(name) == body
+    assert "hush-hush" not in cluster_log(cluster)
+
+
+def cluster_log(cluster: Cluster) -> str:
+    """What the node in the bucket has said so far."""
+    path: Path = cluster.folder / "DFS4.log"
+    return path.read_text()
