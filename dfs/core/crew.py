@@ -29,8 +29,11 @@ class Crew:
 
     @property
     def crowded(self) -> bool:
-        """Whether somebody waits for a thread; at the end, all threads are wanted back."""
-        return self._closed or bool(self._ready)
+        """Whether somebody waits for a thread and none is idle; at the end, all threads are wanted back.
+
+        One that was just woken still counts as idle: who parked its connection for it would only wake more.
+        """
+        return self._closed or len(self._ready) > self._idle_count
 
     def submit(self, connection: Connection) -> None:
         """Hand a connection over; after `close` it is ended instead."""

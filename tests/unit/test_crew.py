@@ -67,6 +67,22 @@ def test_turns_are_given_in_order_on_so_many_threads() -> None:
     assert band.join(10)
 
 
+def test_who_waits_for_a_thread_that_was_woken_for_it_crowds_nobody() -> None:
+    served = threading.Semaphore(0)
+    band = Crew(1, lambda _connection, _scratch: served.release())
+    band.submit(real(FakeConnection()))
+    assert served.acquire(timeout=10)
+    with band._condition:
+        while band._idle_count == 0:
+            band._condition.wait(0.001)
+        band.submit(real(FakeConnection()))  # nobody takes it while this thread has the lock
+        assert not band.crowded
+        band.submit(real(FakeConnection()))
+        assert band.crowded, "there is no thread for this one"
+    band.close()
+    assert band.join(10)
+
+
 def test_who_waits_or_comes_after_the_end_is_dropped() -> None:
     gate, begun = threading.Event(), threading.Event()
 
