@@ -52,12 +52,15 @@ class Sleep:
 class Hurry:
     """From now on a Send fails once its node makes no progress for ``patience_s``.
 
-    ``remember``: the node is then left out of what follows until it answers a probe.
+    ``remember``: the node is then left out of what follows until it answers a probe. ``knock``: after
+    KNOCK_AFTER_S without progress it is asked for a greeting on a connection of its own; one that does not
+    even give that is frozen, not busy, and patience is over.
     """
 
     tag: Tag
     patience_s: float = limits.PATIENCE_S
     remember: bool = True
+    knock: bool = False
 
 
 @frozen
@@ -151,7 +154,11 @@ def ask(
         quick: the answer costs a node no disk sync, so all others are hurried as soon as one has answered,
             with less patience. Every command begins with such a request, so a frozen node is found by it.
     """
-    patience_s = limits.PATIENCE_S if quick else limits.PATIENCE_DURABLE_S
+
+    def hurry(node: NodeId) -> Hurry:
+        patience_s = limits.PATIENCE_S if quick else limits.PATIENCE_DURABLE_S
+        return Hurry(node, patience_s, knock=not quick)
+
     answers = Answers()
     waiting = {
         send.node: send for send in sends
@@ -159,7 +166,7 @@ def ask(
     hurried: set[NodeId] = set()
     effects: Effects = tuple(sends)
     if enough(answers):
-        effects += tuple(Hurry(node, patience_s) for node in waiting)
+        effects += tuple(hurry(node) for node in waiting)
         hurried.update(waiting)
     while waiting:
         event = yield effects
@@ -181,7 +188,7 @@ def ask(
         if satisfied and not stragglers:
             break
         if satisfied or (answers.replies and quick) or len(waiting) == 1 < len(sends):
-            effects = tuple(Hurry(late, patience_s) for late in waiting if late not in hurried)
+            effects = tuple(hurry(late) for late in waiting if late not in hurried)
             hurried.update(waiting)
     if waiting:
         yield from _drop(waiting)

@@ -76,14 +76,18 @@ class Job:
     progress_s: float = 0.0
     hurried_s: float | None = None
     patience_s: float = 0.0
+    knock: bool = False  # whether its node is still to be asked for a greeting
     remember: bool = True
     stream: Stream | None = None
     cut: bool = False  # patience is over: the connection is closed under it
 
     @property
     def expiry_s(self) -> float | None:
-        """When patience ends, None while there is no hurry."""
-        return None if self.hurried_s is None else max(self.hurried_s, self.progress_s) + self.patience_s
+        """When patience ends, or the time to knock has come; None while there is no hurry."""
+        if self.hurried_s is None:
+            return None
+        wait_s = limits.KNOCK_AFTER_S if self.knock else self.patience_s
+        return max(self.hurried_s, self.progress_s) + wait_s
 
 
 @define
@@ -199,6 +203,11 @@ class Link:
         elif job.stream is not None:
             job.stream.close()
 
+    def knock(self, job: Job) -> None:
+        """Give up on a request soon if its node does not even greet."""
+        job.knock = False
+        threading.Thread(target=self._knock, args=(job,), name=f"knock {self.name}", daemon=True).start()
+
     def close(self) -> None:
         """End all connections and threads."""
         with self._lock:
@@ -294,20 +303,20 @@ class Link:
         with self._lock:
             self._streams.discard(connection.stream)
 
-    def _connect(self, job: Job | None) -> _Connection:
-        """Connect, check who it is, log in.
+    def _connect(self, job: Job | None, timeout_s: float | None = None) -> _Connection:
+        """Connect, check who it is, log in. ``timeout_s``: of each step, if not the usual one.
 
         Raises:
             UnreachableError, TimedOutError, PeerIdentityError, RealmError, LoginError, RemoteProtocolError.
         """
-        deadline_s = self._env.monotonic_s() + self._connect_timeout_s
-        stream = self._transport.connect(self.address, deadline_s)
+        timeout_s = self._connect_timeout_s if timeout_s is None else timeout_s
+        stream = self._transport.connect(self.address, self._env.monotonic_s() + timeout_s)
         with self._lock:
             closed = self._closed or (job is not None and job.cut)
             self._streams.add(stream)
         if job is not None:
             job.stream = stream
-        connection = _Connection(stream, Session(), self._connect_timeout_s)
+        connection = _Connection(stream, Session(), timeout_s)
         if closed:
             self._drop(connection)
             raise UnreachableError("closed")
@@ -321,7 +330,7 @@ class Link:
     def _greet(self, job: Job | None, connection: _Connection) -> None:
         stream = connection.stream
         try:
-            stream.handshake(self._env.monotonic_s() + self._connect_timeout_s)
+            stream.handshake(self._env.monotonic_s() + connection.timeout_s)
         except PeerIdentityError as error:  # the transport knows addresses, people know names
             raise PeerIdentityError(
                 f"{self.name} {error.what}", next_step=f"If you replaced it: dfs cert trust {self.name}."
@@ -466,7 +475,17 @@ class Link:
         if job is not None:
             job.progress_s = self._env.monotonic_s()
 
-    # A node that timed out
+    # A node that is late, or timed out
+
+    def _knock(self, job: Job) -> None:
+        knocked_s = self._env.monotonic_s()
+        try:
+            self._drop(self._connect(None, limits.KNOCK_TIMEOUT_S))
+        except TimedOutError:
+            if job.progress_s < knocked_s:
+                self.cut(job)
+        except DfsError:
+            return  # it answers, or its connections break: who waits hears of it
 
     def _probe_later(self) -> None:
         if not self._probing and not self._closed:

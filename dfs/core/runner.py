@@ -120,7 +120,7 @@ class Runner:
         elif isinstance(effect, Hurry):
             job = run.waiting.get(effect.tag)
             if isinstance(job, Job):
-                job.patience_s, job.remember = effect.patience_s, effect.remember
+                job.patience_s, job.remember, job.knock = effect.patience_s, effect.remember, effect.knock
                 job.hurried_s = self._env.monotonic_s()
                 run.hurried[effect.tag] = (self.links[job.send.node], job)
         elif isinstance(effect, Drop):
@@ -173,7 +173,7 @@ class Runner:
         now_s = self._env.monotonic_s()
         for link, job in list(run.hurried.values()):
             if not job.cut and job.expiry_s is not None and job.expiry_s <= now_s:
-                link.cut(job)
+                (link.knock if job.knock else link.cut)(job)
         while run.sleeping and run.sleeping[0][0] <= now_s:
             _, _, ended = heapq.heappop(run.sleeping)
             run.ready.append((ended, Done(ended.tag)))

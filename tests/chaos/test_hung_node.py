@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dfs.core.limits import PATIENCE_DURABLE_S, PATIENCE_S
+from dfs.core.limits import KNOCK_AFTER_S, KNOCK_TIMEOUT_S, PATIENCE_S
 from tests.chaos.kit import tally
 
 BIG = random.Random(1).randbytes(24_000_000)
@@ -75,7 +75,7 @@ def test_a_node_that_hangs_half_way_is_left_behind(cluster: Any) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(part * healthy_s)
         cluster.nodes[2].freeze()
-        assert process.wait(2 * healthy_s + PATIENCE_DURABLE_S + NOISE_S) in {0, 3}
+        assert process.wait(2 * healthy_s + KNOCK_AFTER_S + KNOCK_TIMEOUT_S + NOISE_S) in {0, 3}
         assert cluster.got("file") == BIG
         cluster.nodes[2].thaw()
         assert cluster.got("file") == BIG

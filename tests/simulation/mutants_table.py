@@ -145,7 +145,7 @@ MUTANTS: Final = (
         _registers(
             3, weights=CONDITIONS, calm_steps=20.0, operation_count=30, faults={"freeze": 3.0, "slow": 2.0}
         ),
-        seed=67,
+        seed=349,
         setting=settings.users_who_try_again,
     ),
     Mutant(

@@ -89,7 +89,7 @@ def test_the_last_node_is_hurried_and_waited_for() -> None:
     drive = Drive(ask(sends()))
     assert drive.send(reply(A)) == ()
     assert drive.send(failed(B)) == ()
-    assert drive.send(reply(C)) == (Hurry(D, SLOW_S),)
+    assert drive.send(reply(C)) == (Hurry(D, SLOW_S, knock=True),)
     answers = drive.end(reply(D))
     assert (list(answers.replies), list(answers.errors)) == ([A, C, D], [B])
 
@@ -110,7 +110,7 @@ def test_quick_answers_hurry_all_others_once() -> None:
 def test_enough_answers_hurry_stragglers_or_drop_them() -> None:
     drive = Drive(ask(sends(), count(2)))
     drive.send(reply(A))
-    assert drive.send(reply(B)) == (Hurry(C, SLOW_S), Hurry(D, SLOW_S))
+    assert drive.send(reply(B)) == (Hurry(C, SLOW_S, knock=True), Hurry(D, SLOW_S, knock=True))
     dropping = Drive(ask(sends(), count(2), stragglers=False))
     dropping.send(reply(A))
     assert dropping.send(reply(B)) == (Drop(C), Drop(D), Sleep("dropped", 0.0))
@@ -127,7 +127,7 @@ def test_a_reply_that_cannot_be_taken_is_an_error_of_its_node() -> None:
         taken.append(node)
 
     drive = Drive(ask(sends([A, B]), count(1), take=take))
-    assert drive.send(reply(A)) == (Hurry(B, SLOW_S),), "it does not count as enough"
+    assert drive.send(reply(A)) == (Hurry(B, SLOW_S, knock=True),), "it does not count as enough"
     answers = drive.end(reply(B))
     assert taken == [B]
     assert list(answers.replies) == [B]

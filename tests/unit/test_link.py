@@ -286,6 +286,44 @@ def test_a_request_given_up_by_its_operation_says_nothing_of_the_node(make: Make
     assert bench.link.down is None
 
 
+def knock_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "knock A"]
+
+
+def test_who_does_not_even_greet_is_frozen(
+    make: Make, frozen: Frozen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "KNOCK_TIMEOUT_S", 0.01)
+    bench = make(frozen.address, timeout_s=3600.0, connection_count_max=1)
+    job = bench.submit("asked")
+    frozen.wait()
+    bench.link.knock(job)
+    event = bench.event()
+    assert isinstance(event, Failed)
+    assert isinstance(event.error, TimedOutError)
+    assert isinstance(bench.link.down, TimedOutError), "it is left out of what follows"
+
+
+def test_who_greets_is_only_busy(make: Make, address: str, frozen: Frozen) -> None:
+    bench = make(frozen.address, timeout_s=3600.0, connection_count_max=1)
+    connect = bench.way.inner.connect
+    job = bench.submit("asked")
+    frozen.wait()
+
+    class Moved:
+        def connect(self, _address: str, deadline_s: float) -> Stream:
+            return connect(address, deadline_s)
+
+    bench.way.inner = Moved()  # type: ignore[assignment]
+    bench.link.knock(job)
+    for thread in knock_threads():
+        thread.join(10)
+    assert not job.cut
+    assert bench.link.down is None
+    bench.link.cut(job)
+    assert isinstance(bench.event(), Failed)
+
+
 def test_a_probe_brings_a_node_back(
     make: Make, address: str, frozen: Frozen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from attrs import define, field
 
-from dfs.core import messages
+from dfs.core import limits, messages
 from dfs.core.effects import (
     Drop,
     Event,
@@ -38,6 +38,7 @@ class FakeLink:
     silent: bool = False
     held: list[Job] = field(factory=list)
     cuts: list[Job] = field(factory=list)
+    knocks: list[Job] = field(factory=list)
     closed: bool = False
 
     def submit(self, send: Send, post: Callable[[Job, Event], None]) -> Job:
@@ -47,6 +48,10 @@ class FakeLink:
         else:
             post(job, Reply(send.tag, messages.Empty()))
         return job
+
+    def knock(self, job: Job) -> None:
+        job.knock = False
+        self.knocks.append(job)
 
     def cut(self, job: Job) -> None:
         job.cut = True
@@ -124,6 +129,16 @@ def test_who_is_hurried_is_cut_when_patience_ends(runner: Runner, links: dict[No
     assert isinstance(event, Failed)
     (job,) = links[A].cuts
     assert not job.remember
+
+
+def test_a_knock_comes_before_patience_ends(
+    runner: Runner, links: dict[NodeId, FakeLink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "KNOCK_AFTER_S", 0.01)
+    links[A].silent = True
+    (event,) = runner.run(events(ping(A), Hurry(A, 0.02, knock=True), count=1))
+    assert isinstance(event, Failed)
+    assert links[A].knocks == links[A].cuts == links[A].held, "nobody greeted, but no thread says so here"
 
 
 def test_progress_lengthens_patience(runner: Runner, links: dict[NodeId, FakeLink]) -> None:

@@ -304,6 +304,9 @@ class World:
             if effect.tag in running.waiting:
                 late = partial(self._post, running, running.waiting[effect.tag], _timed_out(effect.tag))
                 self.later(effect.patience_s, late)
+                sent = running.waiting[effect.tag]
+                if effect.knock and isinstance(sent, Send) and self.by_id[sent.node].frozen:
+                    self.later(limits.KNOCK_AFTER_S + limits.KNOCK_TIMEOUT_S, late)
             return
         if isinstance(effect, Drop):
             running.waiting.pop(effect.tag, None)

@@ -298,6 +298,8 @@ class Client:
             if isinstance(sent, Send):
                 late = partial(self._give_up, running, sent, remember=effect.remember)
                 world.later(effect.patience_s / clock.rate, late)
+                if effect.knock and self._is_silent(self.routes[sent.node]):
+                    world.later((limits.KNOCK_AFTER_S + limits.KNOCK_TIMEOUT_S) / clock.rate, late)
             return
         if isinstance(effect, Drop):
             running.waiting.pop(effect.tag, None)
@@ -343,11 +345,14 @@ class Client:
         self.world.later(limits.PROBE_INTERVAL_S / self.clock.rate, partial(self._probe, route))
 
     def _probe(self, route: Route) -> None:
-        pair = (self.index, route.node.index)
-        cut = pair in self.network.deaf or pair in self.network.mute
-        route.away = not route.node.up or route.node.frozen or cut
+        route.away = not route.node.up or self._is_silent(route)
         if route.away:
             self._leave_out(route)
+
+    def _is_silent(self, route: Route) -> bool:
+        """Whether a greeting would not be answered in time."""
+        pair = (self.index, route.node.index)
+        return route.node.frozen or pair in self.network.deaf or pair in self.network.mute
 
     def _send(self, running: Running[Any], send: Send) -> None:
         world, network = self.world, self.network
