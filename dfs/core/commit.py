@@ -1,13 +1,15 @@
-"""Group commit: the works of all who wait go into one transaction of their vault, made by one thread.
+"""Group commit: the works of all who wait go into one transaction of their vault, made by one of them.
 
 A commit costs a flush of the disk, whatever is in it; so while one is under way the next gathers, and nobody
-ever waits for company on purpose. Only works whose loss in a crash is harmless are kept back for a moment.
+ever waits for company on purpose. Who finds nobody at it commits by itself: to wake a thread for it, and be
+woken by that, costs more than a small commit. Only works whose loss in a crash is harmless are kept back for
+a moment.
 """
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, cast
 
 from dfs.core.errors import BusyError
@@ -24,14 +26,18 @@ log: Final = logging.getLogger("dfs")
 
 
 class _Waiting:
-    """A work, and the lock its bringer waits on; without one nobody waits."""
+    """A work, and the lock its bringer waits on; without one nobody waits.
 
-    __slots__ = ("done", "result", "work")
+    ``leads``: its bringer is to commit now, itself and all others.
+    """
+
+    __slots__ = ("done", "leads", "result", "work")
 
     def __init__(self, work: Work, done: "threading.Lock | None") -> None:
         self.work = work
         self.done = done
-        self.result: object = None
+        self.leads = False
+        self.result: object = _UNKNOWN
 
     def finish(self, result: object) -> None:
         """Hand over what came out: a value, or the exception to raise."""
@@ -42,9 +48,15 @@ class _Waiting:
             log.warning("a write that nobody waited for failed: %s", result)
 
 
+_UNKNOWN: Final = object()
+
+
 class CommitQueue:
     """The way of all writes into one vault (node.Commit). Thread-safe; works from `start` to `close`.
 
+    One thread at a time commits, the leader. It takes along what waits, and when its own work is done it
+    leaves the lead to one who came meanwhile. A thread of the queue's own leads for works that nobody waits
+    for.
     ``on_mark`` is told the vault's mark after each commit, before anybody who waited for it goes on.
     """
 
@@ -52,23 +64,34 @@ class CommitQueue:
         self._store = store
         self._condition = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
-        self._urgent_count = 0
+        self._led = False
+        self._asleep = False  # the thread waits for a work that nobody waits for
         self._closed = False
+        self._told = False
         self._thread: threading.Thread | None = None
+        self._on_mark: Callable[[int], None] = _ignore
 
     def start(self, on_mark: Callable[[int], None]) -> None:
-        self._thread = threading.Thread(target=self._run, args=(on_mark,), name="dfs-commit", daemon=True)
+        self._on_mark = on_mark
+        self._thread = threading.Thread(target=self._run, name="dfs-commit", daemon=True)
         self._thread.start()
 
     def run(self, work: Callable[[Transaction], T]) -> T:
         """Commit ``work``, possibly with others, and return its result or raise its error."""
-        done = threading.Lock()
-        done.acquire()
-        waiting = _Waiting(work, done)
+        waiting = _Waiting(work, None)
         with self._condition:
             self._add(waiting)
-            self._urgent_count += 1
-        done.acquire()
+            leads = not self._led
+            if leads:
+                self._led = True
+            else:
+                waiting.done = threading.Lock()
+                waiting.done.acquire()
+        if waiting.done is not None:
+            waiting.done.acquire()
+            leads = waiting.leads
+        if leads:
+            self._lead(waiting)
         if isinstance(waiting.result, Exception):
             raise waiting.result
         return cast("T", waiting.result)
@@ -79,6 +102,8 @@ class CommitQueue:
             crowded = len(self._waiting) >= LATER_COUNT_MAX
             if not crowded:
                 self._add(_Waiting(work, None))
+                if self._asleep:
+                    self._condition.notify_all()
         if crowded:
             self.run(work)
 
@@ -94,30 +119,61 @@ class CommitQueue:
         if self._closed:
             raise BusyError("the node is stopping")
         self._waiting.append(waiting)
-        self._condition.notify_all()
 
-    def _run(self, on_mark: Callable[[int], None]) -> None:
-        told = False
-        while batch := self._take():
-            try:
-                results, mark = transact(self._store, [waiting.work for waiting in batch])
-            except Exception as error:  # noqa: BLE001 - raised again by everybody who waits
-                results, mark = [error] * len(batch), 0
-            on_mark(mark)
-            if self._store.read_only_reason is not None and not told:
-                log.error("a vault is read-only from now on: %s", self._store.read_only_reason)
-                told = True
-            for waiting, result in zip(batch, results, strict=True):
+    # Leading
+
+    def _lead(self, own: _Waiting | None) -> None:
+        """Commit until one's own work is done, or all that waits; then one who came meanwhile leads."""
+        heir: _Waiting | None = None
+        try:
+            while own is None or own.result is _UNKNOWN:
+                with self._condition:
+                    batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_COUNT_MAX))]
+                if not batch:
+                    break
+                self._commit(batch, own)
+        finally:
+            with self._condition:
+                heir = next((each for each in self._waiting if each.done is not None), None)
+                self._led = heir is not None
+                if self._closed:
+                    self._condition.notify_all()
+            if heir is not None and heir.done is not None:
+                heir.leads = True
+                heir.done.release()
+
+    def _commit(self, batch: Sequence[_Waiting], own: _Waiting | None) -> None:
+        try:
+            results, mark = transact(self._store, [waiting.work for waiting in batch])
+        except Exception as error:  # noqa: BLE001 - raised again by everybody who waits
+            results, mark = [error] * len(batch), 0
+        self._on_mark(mark)
+        if self._store.read_only_reason is not None and not self._told:
+            log.error("a vault is read-only from now on: %s", self._store.read_only_reason)
+            self._told = True
+        for waiting, result in zip(batch, results, strict=True):
+            if waiting is own:
+                waiting.result = result
+            else:
                 waiting.finish(result)
 
-    def _take(self) -> list[_Waiting]:
-        """Return the works of the next transaction; none when the queue is closed and empty."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._waiting)
-            self._condition.wait_for(self._is_due, LATER_S)
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_COUNT_MAX))]
-            self._urgent_count -= sum(waiting.done is not None for waiting in batch)
-            return batch
+    def _run(self) -> None:
+        """Commit what nobody waits for, some time after the first of it came; at the end, everything."""
+        while True:
+            with self._condition:
+                self._asleep = True
+                self._condition.wait_for(lambda: self._closed or self._waiting)
+                self._asleep = False
+                self._condition.wait_for(lambda: self._closed, LATER_S)
+                if self._closed:
+                    self._condition.wait_for(lambda: not self._led)
+                    if not self._waiting:
+                        return
+                leads = not self._led and bool(self._waiting)
+                self._led = self._led or leads
+            if leads:
+                self._lead(None)
 
-    def _is_due(self) -> bool:
-        return self._closed or self._urgent_count > 0 or len(self._waiting) >= BATCH_COUNT_MAX
+
+def _ignore(_mark: int) -> None:
+    """Nobody wants to know the mark yet."""

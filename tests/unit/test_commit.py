@@ -1,6 +1,7 @@
 """Group commit: who waits together is committed together; nobody gets another's error or is left waiting."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -80,8 +81,10 @@ def refusing(_transaction: Transaction) -> None:
 
 def gather(queue: CommitQueue, count: int) -> None:
     """Wait until so many works are in the queue."""
-    with queue._condition:
-        assert queue._condition.wait_for(lambda: len(queue._waiting) == count, WAIT_S)
+    deadline_s = time.monotonic() + WAIT_S
+    while len(queue._waiting) != count:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
 
 
 def test_a_work_gives_its_result_once_the_mark_is_known(queue: CommitQueue, marks: list[int]) -> None:
@@ -101,6 +104,44 @@ def test_works_that_wait_share_a_transaction(queue: CommitQueue, store: FakeStor
         store.gate.set()
         assert [first.result(WAIT_S), *(other.result(WAIT_S) for other in others)] == ["first", *"01234567"]
     assert store.transaction_count == 2
+
+
+def test_who_is_alone_commits_by_itself(queue: CommitQueue) -> None:
+    assert queue.run(lambda _transaction: threading.current_thread()) is threading.current_thread()
+
+
+def test_the_lead_goes_to_one_who_came_meanwhile(queue: CommitQueue, store: FakeStore) -> None:
+    def who(_transaction: Transaction) -> threading.Thread:
+        return threading.current_thread()
+
+    store.gate.clear()
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(lambda: (queue.run(who), threading.current_thread()))
+        assert store.begun.acquire(timeout=WAIT_S)
+        others = [pool.submit(lambda: (queue.run(who), threading.current_thread())) for _ in range(3)]
+        gather(queue, 3)
+        store.gate.set()
+        (leader, own), told = first.result(WAIT_S), [other.result(WAIT_S) for other in others]
+    assert leader is own
+    (heir,) = {by for by, _ in told}
+    assert heir in {thread for _, thread in told}
+    assert store.transaction_count == 2
+
+
+def test_many_who_come_and_go_all_get_their_own(queue: CommitQueue, store: FakeStore) -> None:
+    def bring(number: int) -> None:
+        for turn in range(40):
+            name = f"{number}.{turn}"
+            if turn % 3:
+                assert queue.run(setting(name)) == name
+            else:
+                queue.later(setting(name))
+
+    with ThreadPoolExecutor(16) as pool:
+        for future in [pool.submit(bring, number) for number in range(16)]:
+            future.result(WAIT_S)
+    queue.close()
+    assert len(store.values.keys() - {"mark"}) >= 16 * 40
 
 
 def test_an_error_goes_to_its_own_bringer_only(queue: CommitQueue, store: FakeStore) -> None:
