@@ -1,24 +1,28 @@
-"""How the cost grows: with the size of a file, the count of files, of nodes and of clients.
+"""How the cost grows: with the size of a file, the count of files, of names in a folder, of folders, of nodes
+and of clients.
 
 All through the library on an open connection, but for the clients, which are commands that work at the same
-time. --plots DIR also draws each as SVG. The bytes are compared outside the timed part.
+time, and for names, which `dfs ls` lists. Clients begin at once; `unfairness` is how many times as long the
+last of them took as the first. --plots DIR also draws each as SVG. The bytes are compared outside the timed
+part.
 
-Run: python bench/scale.py [--quick] [--transport tls|tcp] [--repeat 3] [--plots DIR]
+Run: python bench/scale.py [--quick] [--transport tls|tcp] [--repeat 3] [--largest N] [--plots DIR]
 """
 
 import argparse
 import filecmp
-import subprocess
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from attrs import define, field
 
 from dfs.cluster import Cluster as Vault, Download, Upload, open_cluster
-from dfs.core.local import FileContent
+from dfs.core.local import BytesContent, FileContent
 from inputs import SMALL_SIZE, freshen, make_random, make_small
 from lines import Report
 from plot import svg
@@ -30,10 +34,11 @@ from rig import (
     Meter,
     Sample,
     all_done,
+    command,
     main,
     make_parser,
+    positive,
     repeats,
-    timed,
     workshop,
 )
 
@@ -45,7 +50,6 @@ GEOMETRIES = {
     6: (3, 6),
     8: (4, 8),
 }  # nodes -> what dfs takes for them
-COMMAND_S = 600.0
 
 
 @define
@@ -63,10 +67,20 @@ class Bench:
         """Whether inputs are small."""
         return bool(self.options.quick)
 
-    def keep(self, kind: str, op: str, at: int, samples: list[Sample], *, size: int, files: int) -> None:
+    def keep(
+        self,
+        kind: str,
+        op: str,
+        at: int,
+        samples: list[Sample],
+        size: int,
+        files: int,
+        **more: Any,  # noqa: ANN401 - whatever the line shall say
+    ) -> None:
         """Report an operation at a place of the axis, and remember the point."""
-        figure = "files_s" if kind == "files" else "mb_s"
-        self.report.add(kind, f"{op}, {at:,}", samples, figure=figure, size=size, files=files, at={kind: at})
+        figure = "mb_s" if kind in {"bytes", "nodes", "clients"} else "files_s"
+        label = f"{op}, {at:,}"
+        self.report.add(kind, label, samples, figure=figure, size=size, files=files, at={kind: at}, **more)
         seconds = median(sample.wall_s for sample in samples)
         self.points.setdefault(kind, {}).setdefault(op, []).append((at, seconds))
 
@@ -102,8 +116,8 @@ def by_size(bench: Bench) -> None:
 
 
 def by_count(bench: Bench) -> None:
-    """Folders of 4 KiB files from 1 to 10,000."""
-    counts = (1, 10, 100) if bench.quick else (1, 10, 100, 1000, 10_000)
+    """Folders of 4 KiB files from 1 to 100,000."""
+    counts = [1, 10, 100] if bench.quick else _up_to(bench, (1, 10, 100, 1000, 10_000, 100_000))
     with Cluster(bench.folder / "counts", bench.options) as cluster:
         meter = Meter(cluster)
         with open_cluster(str(cluster.conf), state=bench.folder / "library") as vault:
@@ -155,59 +169,109 @@ def by_nodes(bench: Bench) -> None:
         bench.keep("nodes", "get", count, gets, size=size, files=1)
 
 
+def _tiny(vault: Vault, paths: Sequence[str]) -> None:
+    """Store a few bytes under each path."""
+    for first in range(0, len(paths), 1000):
+        part = [Upload(BytesContent(path.encode(), 0), path) for path in paths[first : first + 1000]]
+        all_done(vault.put_files(part), len(part))
+
+
+def by_names(bench: Bench) -> None:
+    """List folders with 100 names and more, each file so small that it lies in its entry."""
+    with Cluster(bench.folder / "names", bench.options) as cluster:
+        meter = Meter(cluster)
+        for count in _up_to(bench, (100, 1000, 10_000, 100_000)):
+            with open_cluster(str(cluster.conf), state=bench.folder / "library") as vault:
+                _tiny(vault, [f"{count}/{number:06}" for number in range(count)])
+            samples = [meter.command("ls", str(count)) for _ in range(bench.repeat + 1)][1:]
+            bench.keep("names", "ls", count, samples, size=0, files=count)
+
+
+def by_folders(bench: Bench) -> None:
+    """List one folder of a thousand names beside no other folder and more."""
+    made = 0
+    with Cluster(bench.folder / "folders", bench.options) as cluster:
+        meter = Meter(cluster)
+        with open_cluster(str(cluster.conf), state=bench.folder / "library") as vault:
+            _tiny(vault, [f"one/{number}" for number in range(1000)])
+            for count in _up_to(bench, (0, 100, 1000, 10_000)):
+                _tiny(vault, [f"other{number}/file" for number in range(made, count)])
+                made = count
+                samples = [meter.call(lambda: vault.ls("one"), vault) for _ in range(2 + bench.repeat)][2:]
+                bench.keep("folders", "ls", count, samples, size=0, files=1000)
+
+
+def _up_to(bench: Bench, counts: Sequence[int]) -> list[int]:
+    bound = min(bench.options.largest, 1000) if bench.quick else bench.options.largest
+    return [count for count in counts if count <= bound]
+
+
 def by_clients(bench: Bench) -> None:
-    """Commands that store and fetch a file each, 1 to 8 at a time; how long all of them take."""
-    size = 4 * MIB if bench.quick else 64 * MIB
+    """Commands that store and fetch a file each, 1 to 64 at a time; how long all of them take."""
+    size = 4 * MIB if bench.quick else 16 * MIB
     with Cluster(bench.folder / "clients", bench.options) as cluster:
-        for count in (1, 2, 4, 8):
-            puts, gets = [], []
+        for count in (1, 2, 4, 8, 16, 32, 64):
+            puts, gets = _Crowd(), _Crowd()
             for turn in range(bench.repeat):
                 sources = [bench.folder / f"client{number}" for number in range(count)]
                 for number, source in enumerate(sources):
                     make_random(source, size, seed=10_000 * count + 100 * turn + number)
-                words: list[tuple[str, ...]] = [("put", str(source)) for source in sources]
-                puts.append(Sample(timed(partial(_at_once, cluster, words))))
+                puts.add(_at_once(cluster, [("put", str(source)) for source in sources]))
                 backs = [source.with_suffix(".back") for source in sources]
                 words = [
                     ("get", source.name, "-o", str(back)) for source, back in zip(sources, backs, strict=True)
                 ]
-                gets.append(Sample(timed(partial(_at_once, cluster, words))))
+                gets.add(_at_once(cluster, words))
                 for source, back in zip(sources, backs, strict=True):
                     if not filecmp.cmp(source, back, shallow=False):
                         raise BenchError("the bytes that came back are others")
-            bench.keep("clients", "put", count, puts, size=count * size, files=count)
-            bench.keep("clients", "get", count, gets, size=count * size, files=count)
+            for op, crowd in (("put", puts), ("get", gets)):
+                bench.keep(
+                    "clients", op, count, crowd.samples, count * size, count, unfairness=crowd.unfairness
+                )
 
 
-def _at_once(cluster: Cluster, jobs: Sequence[Sequence[str]]) -> None:
-    """Run commands side by side and wait for all."""
-    with ExitStack() as stack:
-        started = []
-        for words in jobs:
-            process = subprocess.Popen(
-                cluster.client(*words),
-                env=cluster.environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            started.append(process)
-        for process in started:
-            _, told = process.communicate(timeout=COMMAND_S)
-            if process.returncode:
-                raise BenchError(told.decode(errors="replace"))
+@define
+class _Crowd:
+    """Clients at once: how long all took, turn by turn, and the worst of last / first."""
+
+    samples: list[Sample] = field(factory=list)
+    unfairness: float = 1.0
+
+    def add(self, times_s: Sequence[float]) -> None:
+        """Note one turn."""
+        self.samples.append(Sample(max(times_s)))
+        self.unfairness = max(self.unfairness, round(max(times_s) / min(times_s), 2))
 
 
-PARTS = {"bytes": by_size, "files": by_count, "nodes": by_nodes, "clients": by_clients}
+def _at_once(cluster: Cluster, jobs: Sequence[Sequence[str]]) -> list[float]:
+    """Run commands side by side, and return how long each took."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        return list(pool.map(partial(_timed_command, cluster, time.perf_counter()), jobs))
+
+
+def _timed_command(cluster: Cluster, started_s: float, words: Sequence[str]) -> float:
+    command(cluster.client(*words), cluster.environment)
+    return time.perf_counter() - started_s
+
+
+PARTS = {
+    "bytes": by_size,
+    "files": by_count,
+    "names": by_names,
+    "folders": by_folders,
+    "nodes": by_nodes,
+    "clients": by_clients,
+}
 
 
 def _run() -> None:
     parser = make_parser(__doc__, limit_s=7200)
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw bytes.svg, files.svg and so on")
+    parser.add_argument("--only", choices=list(PARTS), help="one of these")
     parser.add_argument(
-        "--plots", type=Path, metavar="DIR", help="draw bytes.svg, files.svg, nodes.svg, clients.svg"
+        "--largest", type=positive, default=100_000, metavar="N", help="no more files, names and folders"
     )
-    parser.add_argument("--only", choices=list(PARTS), help="one of the four")
     options = parser.parse_args()
     with workshop(options) as folder:
         bench = Bench(folder, options, Report("scale", options, folder), repeats(options, 1, 3))
