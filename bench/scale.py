@@ -23,6 +23,7 @@ from attrs import define, field
 
 from dfs.cluster import Cluster as Vault, Download, Upload, open_cluster
 from dfs.core.local import BytesContent, FileContent
+from dfs.output import DEGRADED
 from inputs import SMALL_SIZE, freshen, make_random, make_small
 from lines import Report
 from plot import svg
@@ -226,33 +227,38 @@ def by_clients(bench: Bench) -> None:
                     if not filecmp.cmp(source, back, shallow=False):
                         raise BenchError("the bytes that came back are others")
             for op, crowd in (("put", puts), ("get", gets)):
-                bench.keep(
-                    "clients", op, count, crowd.samples, count * size, count, unfairness=crowd.unfairness
-                )
+                told = {"unfairness": crowd.unfairness, "degraded": crowd.degraded}
+                bench.keep("clients", op, count, crowd.samples, count * size, count, **told)
 
 
 @define
 class _Crowd:
-    """Clients at once: how long all took, turn by turn, and the worst of last / first."""
+    """Clients at once: how long all took, turn by turn, and the worst of last / first.
+
+    ``degraded``: how many of them stored their file on fewer nodes, because one did not answer in time.
+    """
 
     samples: list[Sample] = field(factory=list)
     unfairness: float = 1.0
+    degraded: int = 0
 
-    def add(self, times_s: Sequence[float]) -> None:
+    def add(self, ended: Sequence[tuple[float, bool]]) -> None:
         """Note one turn."""
+        times_s = [time_s for time_s, _ in ended]
+        self.degraded += sum(degraded for _, degraded in ended)
         self.samples.append(Sample(max(times_s)))
         self.unfairness = max(self.unfairness, round(max(times_s) / min(times_s), 2))
 
 
-def _at_once(cluster: Cluster, jobs: Sequence[Sequence[str]]) -> list[float]:
-    """Run commands side by side, and return how long each took."""
+def _at_once(cluster: Cluster, jobs: Sequence[Sequence[str]]) -> list[tuple[float, bool]]:
+    """Run commands side by side, and return how long each took, and whether it ended degraded."""
     with ThreadPoolExecutor(len(jobs)) as pool:
         return list(pool.map(partial(_timed_command, cluster, time.perf_counter()), jobs))
 
 
-def _timed_command(cluster: Cluster, started_s: float, words: Sequence[str]) -> float:
-    command(cluster.client(*words), cluster.environment)
-    return time.perf_counter() - started_s
+def _timed_command(cluster: Cluster, started_s: float, words: Sequence[str]) -> tuple[float, bool]:
+    ended = command(cluster.client(*words), cluster.environment, accept=(0, DEGRADED))
+    return time.perf_counter() - started_s, "degraded" in ended.told
 
 
 PARTS = {

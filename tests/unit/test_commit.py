@@ -1,7 +1,6 @@
 """Group commit: who waits together is committed together; nobody gets another's error or is left waiting."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -48,6 +47,14 @@ class FakeStore:
         self.values[name] = value
 
 
+class TellingQueue(CommitQueue):
+    """A queue that tells when somebody came."""
+
+    def _add(self, waiting: commit._Waiting) -> None:
+        super()._add(waiting)
+        self._condition.notify_all()
+
+
 @pytest.fixture
 def store() -> FakeStore:
     return FakeStore()
@@ -60,7 +67,7 @@ def marks() -> list[int]:
 
 @pytest.fixture
 def queue(store: FakeStore, marks: list[int]) -> Iterator[CommitQueue]:
-    queue = CommitQueue(cast("VaultStore", store))
+    queue = TellingQueue(cast("VaultStore", store))
     queue.start(marks.append)
     yield queue
     store.gate.set()
@@ -81,10 +88,8 @@ def refusing(_transaction: Transaction) -> None:
 
 def gather(queue: CommitQueue, count: int) -> None:
     """Wait until so many works are in the queue."""
-    deadline_s = time.monotonic() + WAIT_S
-    while len(queue._waiting) != count:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.001)
+    with queue._condition:
+        assert queue._condition.wait_for(lambda: len(queue._waiting) == count, WAIT_S)
 
 
 def test_a_work_gives_its_result_once_the_mark_is_known(queue: CommitQueue, marks: list[int]) -> None:
