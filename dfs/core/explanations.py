@@ -428,6 +428,7 @@ EXPLANATIONS: Final[Mapping[str, Explanation]] = {
             "See the log of the node, and its disk; then restart it",
             "Make again what its disk lost: dfs check --read-data, dfs repair",
             "If the disk is gone, start the node with an empty one: dfs replace NODE",
+            "If a bucket does not answer, the node goes on by itself once it does; then dfs repair",
         ),
     ),
     "DFS-E900": Explanation(

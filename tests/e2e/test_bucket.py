@@ -1,7 +1,9 @@
 """A node in a bucket: real nodes, one of them on a real S3 server, which outlives the node's machine."""
 
 import os
+import re
 import shutil
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,16 +20,7 @@ LARGE = os.urandom(9_000_000)
 MIDDLE = os.urandom(400_000)
 SMALL = b"a small one"
 RESTORE = "restore = true\n"
-CONF = """\
-format = 1
-dir = "DFS4"
-store = "bucket"
-
-[plugin.bucket]
-url = "s3://shelf/DFS4"
-endpoint = "{endpoint}"
-region = "us-east-1"
-"""
+PAGE = (Path(__file__).parents[2] / "docs/howto/bucket.md").read_text("utf-8")
 
 
 @pytest.fixture(name="server", scope="module")
@@ -39,7 +32,7 @@ def run_server() -> Iterator[S3Server]:
 
 @pytest.fixture(name="cluster")
 def make_mixed(make_cluster: MakeCluster, server: S3Server, environment: dict[str, str]) -> Cluster:
-    """Three nodes on disks and one in a bucket, whose credentials are in its environment only."""
+    """Three nodes on disks, one in a bucket as docs/howto/bucket.md has it; credentials in the environment."""
     server.make_bucket("shelf")
     environment |= {"AWS_ACCESS_KEY_ID": "porter", "AWS_SECRET_ACCESS_KEY": "hush-hush"}
     cluster = make_cluster(4)
@@ -60,7 +53,18 @@ def wait_for_copy(cluster: Cluster, server: S3Server) -> None:
 
 
 def write_conf(cluster: Cluster, server: S3Server, more: str = "") -> None:
-    (cluster.folder / "bucket.toml").write_text(CONF.format(endpoint=server.endpoint) + more)
+    """Write the conf that docs/howto/bucket.md shows, with places of our own."""
+    shown = re.search(r"```toml\n(.*?) *```", PAGE, re.DOTALL)
+    assert shown is not None
+    conf = textwrap.dedent(shown[1])
+    for theirs, ours in (
+        ("/var/lib/dfs/node", "DFS4"),
+        ("s3://my-bucket/node4", "s3://shelf/DFS4"),
+        ("eu-central-1", "us-east-1"),
+    ):
+        assert theirs in conf
+        conf = conf.replace(theirs, ours)
+    (cluster.folder / "bucket.toml").write_text(f'{conf}endpoint = "{server.endpoint}"\n{more}')
 
 
 @pytest.mark.timeout(120)
@@ -86,6 +90,7 @@ def test_a_lost_machine_comes_back_from_its_bucket(cluster: Cluster, server: S3S
     assert "holds a node" in cluster_log(cluster).removeprefix(refused)
     write_conf(cluster, server, RESTORE)
     node.start()
+    assert all(words in PAGE for words in ("restore = true", "dfs cert trust NAME", "dfs repair", "JOINING"))
     cluster.dfs("cert", "trust", "DFS4", "--yes")
     with opened(cluster) as vault:
         assert states(vault) == [*[VaultState.ACTIVE] * 3, VaultState.JOINING]

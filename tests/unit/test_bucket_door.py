@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("obstore", reason="obstore is not installed")
 
 from attrs import evolve
+from obstore.store import MemoryStore
 
 from dfs.core.api import (
     ConfigError,
@@ -18,7 +19,7 @@ from dfs.core.api import (
 )
 from dfs.core.env import RealEnv, RealFiles
 from dfs.plugins.volumes import bucket
-from dfs.plugins.volumes.bucket.door import open_bucket
+from dfs.plugins.volumes.bucket.door import ObjectBucket, open_bucket
 from dfs.plugins.volumes.bucket.objects import object_name, read_name
 from dfs.plugins.volumes.bucket.options import bucket_options
 from dfs.plugins.volumes.bucket.snapshots import (
@@ -121,6 +122,23 @@ def test_who_does_not_answer_is_named_and_not_waited_for_long() -> None:
         door.put("x", b"")
     assert len(str(caught.value)) < 400
     assert door.outage == caught.value.what
+
+
+def test_a_reason_tells_neither_signatures_nor_pages() -> None:
+    said = (
+        "Generic Azure error: Error doing PUT https://one.example/x?sv=1&sig=hush in 2ms - Server returned"
+        " non-2xx status code: 403 Forbidden: <?xml version='1.0'?><Error>hush</Error>\n\nDebug source: hush"
+    )
+
+    class Refusing:
+        def put(self, *_words: object, **_how: object) -> None:
+            raise ValueError(said)
+
+    door = ObjectBucket(MemoryStore(), "az://container", Refusing())
+    with pytest.raises(StoreError, match="403 Forbidden") as caught:
+        door.put("x", b"")
+    assert "hush" not in str(caught.value)
+    assert "https://one.example/x in 2ms" in caught.value.what
 
 
 def test_without_the_library_its_name_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ for all: until a probe finds that the bucket answers again, nothing is written, 
 for the same failure. A failed read stops no other read.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -24,6 +25,7 @@ DELETE_COUNT_MAX: Final = 1000  # objects of one request, as S3 has it
 LIST_COUNT_MAX: Final = 1000
 PROBE_NAME: Final = ".node/probe"
 REASON_SIZE_MAX: Final = 160
+SIGNED: Final = re.compile(r"\?\S+")
 
 
 class Bucket(Protocol):
@@ -154,9 +156,12 @@ class ObjectBucket:
         self.outage = None
 
     def _error(self, what: str, problem: Exception) -> StoreError:
-        """Return what to raise: the library's first line, without what a server sent as a page."""
+        """Return what to raise: the library's first line, without the page a server sent.
+
+        Without the end of addresses, too: some kinds sign there.
+        """
         lines = str(problem).splitlines() or [type(problem).__name__]
-        reason = lines[0].partition(": <")[0].strip()
+        reason = SIGNED.sub("", lines[0].partition(": <")[0]).strip()
         if len(reason) > REASON_SIZE_MAX:
             reason = f"{reason[:REASON_SIZE_MAX]}…"
         return StoreError(f"the bucket {self.url}: {what}: {reason}", next_step=self._advice(problem))
