@@ -3,7 +3,7 @@
 It is the part of `Cluster` that works on names; paths are remote paths with "/", the root is "".
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +15,9 @@ from dfs.core.types import EntryKind
 from dfs.opened import OpenVault
 
 if TYPE_CHECKING:
+    from dfs.core.effects import Operation
     from dfs.core.folders import Listed
+    from dfs.core.renaming import Terms
     from dfs.core.standing import ChartRow, NodeStanding
     from dfs.core.types import Version
 
@@ -219,27 +221,23 @@ class Names(OpenVault):
         ``if_version``: only if this version is at the old path.
         Raises: NotFoundError, ConflictError, others.
         """
-        from dfs.core.renaming import rename
+        from dfs.core.renaming import Terms, rename
 
-        slots = self._client.slots()
-        return self._run(
-            lambda: rename(
-                self._vault, canonical(old), canonical(new), slots, replace=replace, if_version=if_version
-            )
-        )
+        return self._second_name(rename, old, new, Terms(replace, if_version))
 
     def copy(
         self, old: str, new: str, *, replace: bool = False, if_version: "Version | None" = None
     ) -> list[str]:
         """Give a file, or a folder and all below it, second names; returns those. Arguments as `rename`."""
-        from dfs.core.renaming import copy
+        from dfs.core.renaming import Terms, copy
 
-        slots = self._client.slots()
-        return self._run(
-            lambda: copy(
-                self._vault, canonical(old), canonical(new), slots, replace=replace, if_version=if_version
-            )
-        )
+        return self._second_name(copy, old, new, Terms(replace, if_version))
+
+    def _second_name(
+        self, operation: "Callable[..., Operation[list[str]]]", old: str, new: str, terms: "Terms"
+    ) -> list[str]:
+        slots, paths = self._client.slots(), (canonical(old), canonical(new))
+        return self._run(lambda: operation(self._vault, *paths, slots, terms))
 
     mv = rename  # as the commands are called
     cp = copy

@@ -7,6 +7,7 @@ A folder is one rename for each file below it; a second run goes on where the fi
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from attrs import evolve
 
@@ -28,74 +29,57 @@ from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Slot
 from dfs.core.quorum import share_threshold
 from dfs.core.reading import Found, read_registers
+from dfs.core.records import frozen
 from dfs.core.repairing import Result, Task, rebuild
 from dfs.core.transfer import Group, Ledger, Vault, chunks_of, claims_on
 from dfs.core.types import Claim, Entry, EntryKind, NodeId, Version
 
 
+@frozen
+class Terms:
+    """``replace``: a file at the new path gives way. ``if_version``: of the old path, or ConflictError."""
+
+    replace: bool = False
+    if_version: Version | None = None
+
+
+ANY: Final = Terms()
+
+
 def rename(
-    vault: Vault,
-    old: str,
-    new: str,
-    slots: Sequence[Slot],
-    *,
-    replace: bool = False,
-    if_version: Version | None = None,
+    vault: Vault, old: str, new: str, slots: Sequence[Slot], terms: Terms = ANY
 ) -> Operation[list[str]]:
     """Rename a file or a folder and return the new paths, folders first.
-
-    Args:
-        replace: a file at the new path gives way.
-        if_version: of the old path; another one is a ConflictError.
 
     Raises:
         NotFoundError: nothing is there. ConflictError: something is at the new path already. QuorumError,
             UnknownOutcomeError, IncompleteError: some files may have both names.
     """
-    moved, is_folder = yield from _second_names(
-        vault, old, new, slots, moved=True, replace=replace, if_version=if_version
-    )
+    moved, is_folder = yield from _second_names(vault, old, new, slots, terms, moved=True)
     if is_folder:
         yield from remove_folder(vault, old)
     return moved
 
 
-def copy(
-    vault: Vault,
-    old: str,
-    new: str,
-    slots: Sequence[Slot],
-    *,
-    replace: bool = False,
-    if_version: Version | None = None,
-) -> Operation[list[str]]:
-    """Give a file, or all below a folder, second names and return those, folders first. Arguments as above.
+def copy(vault: Vault, old: str, new: str, slots: Sequence[Slot], terms: Terms = ANY) -> Operation[list[str]]:
+    """Give a file, or all below a folder, second names and return those, folders first.
 
     Nothing is encrypted or, inside a group, sent again: both names claim the same shares.
     Raises: as `rename`; what is copied stays copied.
     """
-    copied, _ = yield from _second_names(
-        vault, old, new, slots, moved=False, replace=replace, if_version=if_version
-    )
+    copied, _ = yield from _second_names(vault, old, new, slots, terms, moved=False)
     return copied
 
 
 def _second_names(
-    vault: Vault,
-    old: str,
-    new: str,
-    slots: Sequence[Slot],
-    *,
-    moved: bool,
-    replace: bool,
-    if_version: Version | None,
+    vault: Vault, old: str, new: str, slots: Sequence[Slot], terms: Terms, *, moved: bool
 ) -> Operation[tuple[list[str], bool]]:
     """Return the new paths, and whether it is a folder; files that are ``moved`` have lost their old name."""
     if f"{new}/".startswith(f"{old}/"):
         deed = "moved" if moved else "copied"
         raise ConflictError(f"{printable(old)} cannot be {deed} into itself", kept="Nothing was changed.")
     item = yield from stat(vault, old)
-    _require_version(item.entry, if_version)
+    _require_version(item.entry, terms.if_version)
     below = (yield from walk(vault, old)) if item.entry.kind is EntryKind.FOLDER else []
     entries = [item.entry, *(below_item.entry for below_item in below)]
     paths = [new + entry.path[len(old) :] for entry in entries]
@@ -107,10 +91,10 @@ def _second_names(
         ],
     )
     second_name = _rename_file if moved else copy_entry
-    wanted = if_version if not below else None
+    each = evolve(terms, if_version=None) if below else terms
     for path, entry in zip(paths, entries, strict=True):
         if entry.kind is EntryKind.FILE:
-            yield from second_name(vault, entry.path, path, slots, replace=replace, if_version=wanted)
+            yield from second_name(vault, entry.path, path, slots, each)
     return paths, item.entry.kind is EntryKind.FOLDER
 
 
@@ -128,30 +112,16 @@ def _make_folders(vault: Vault, paths: Sequence[str]) -> Operation[None]:
         raise error
 
 
-def _rename_file(
-    vault: Vault,
-    old: str,
-    new: str,
-    slots: Sequence[Slot],
-    *,
-    replace: bool = False,
-    if_version: Version | None = None,
-) -> Operation[Entry]:
-    entry = yield from copy_entry(vault, old, new, slots, replace=replace, if_version=if_version)
+def _rename_file(vault: Vault, old: str, new: str, slots: Sequence[Slot], terms: Terms) -> Operation[Entry]:
+    entry = yield from copy_entry(vault, old, new, slots, terms)
     yield from drop_name(vault, old, entry.version)
     return entry
 
 
 def copy_entry(
-    vault: Vault,
-    old: str,
-    new: str,
-    slots: Sequence[Slot],
-    *,
-    replace: bool = False,
-    if_version: Version | None = None,
+    vault: Vault, old: str, new: str, slots: Sequence[Slot], terms: Terms = ANY
 ) -> Operation[Entry]:
-    """Put a file under a second name and return its entry under the first. Arguments as `rename`."""
+    """Put a file under a second name and return its entry under the first. Raises: as `rename`."""
     key, new_key = register_key(vault.keys, old), register_key(vault.keys, new)
     found = (yield from read_registers(vault, [key], wait_all=True))[key]
     entry = found.entry
@@ -161,7 +131,7 @@ def copy_entry(
         raise QuorumError(f"cannot say what {printable(old)} is: too few nodes answer")
     if entry is None or entry.kind is not EntryKind.FILE:
         raise NotFoundError(f"{printable(old)} does not exist")
-    _require_version(entry, if_version)
+    _require_version(entry, terms.if_version)
     there = (yield from read_registers(vault, [new_key]))[new_key]
     if isinstance(there.error, RollbackError):
         raise there.error
@@ -183,7 +153,7 @@ def copy_entry(
         if current is not None and current.version != version:
             if _same_file(current, entry):  # an earlier run was cut off here
                 return None
-            if not replace or current.kind is not EntryKind.FILE:
+            if not terms.replace or current.kind is not EntryKind.FILE:
                 raise ConflictError(f"{printable(new)} exists already", kept="Nothing was changed.")
         return Proposal(copy, claims, holders, threshold)
 

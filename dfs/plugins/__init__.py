@@ -44,7 +44,7 @@ BUILTIN: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "stat": ("dfs.plugins.command_stat", "show everything about one entry"),
         "cat": ("dfs.plugins.command_cat", "write files to stdout"),
         "mv": ("dfs.plugins.command_mv", "rename files and folders"),
-        "cp": ("dfs.plugins.command_cp", "copy files and folders"),
+        "cp": ("dfs.plugins.command_mv", "copy files and folders"),
         "tree": ("dfs.plugins.command_tree", "draw what is below a folder"),
         "find": ("dfs.plugins.command_find", "find files by name, size or time"),
         "du": ("dfs.plugins.command_du", "show what folders take"),

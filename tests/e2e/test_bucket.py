@@ -32,7 +32,7 @@ def run_server() -> Iterator[S3Server]:
 
 @pytest.fixture(name="cluster")
 def make_mixed(make_cluster: MakeCluster, server: S3Server, environment: dict[str, str]) -> Cluster:
-    """Three nodes on disks, one in a bucket as docs/howto/bucket.md has it; credentials in the environment."""
+    """Three nodes on disks, one in a bucket as docs/howto/bucket.md has it; credentials in environ."""
     server.make_bucket("shelf")
     environment |= {"AWS_ACCESS_KEY_ID": "porter", "AWS_SECRET_ACCESS_KEY": "hush-hush"}
     cluster = make_cluster(4)

@@ -351,10 +351,10 @@ def old_name_first() -> Patches:
     dropped: set[str] = set()
 
     def renaming_file(original: Function) -> Function:
-        def rename(vault: Vault, old: str, new: str, slots: Any, **named: Any) -> Operation[None]:
+        def rename(vault: Vault, old: str, new: str, *rest: Any) -> Operation[None]:
             pending[new] = old
             try:
-                yield from original(vault, old, new, slots, **named)
+                yield from original(vault, old, new, *rest)
             except NotFoundError:
                 if new not in dropped:
                     raise
