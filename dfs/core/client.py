@@ -516,11 +516,14 @@ class Client:
     # Why it could not be opened
 
     def _notes(self, answers: Answers) -> list[str]:
+        order = [link.address for _, link in self._places]
         notes = [
             f"{self._runner.links[node].label} does not know this login; for its users file: dfs key show"
             if isinstance(error, LoginError)
             else error.line
-            for node, error in answers.errors.items()
+            for node, error in sorted(
+                answers.errors.items(), key=lambda each: order.index(self._runner.links[each[0]].address)
+            )
             if isinstance(error, (PeerIdentityError, RealmError, AuthError, BusyError))
             if self._runner.links[node].met is None  # else a former password opened it
         ]
@@ -537,7 +540,9 @@ class Client:
             for address in labels
             if address in told
         }
-        reasons = "; ".join(f"{labels[address]}: {what}" for address, what in by_address.items())
+        reasons = "; ".join(
+            f"{labels[address]}: {what.removeprefix(f'{address} ')}" for address, what in by_address.items()
+        )
         gravest = _first(answers, LoginError, BusyError, PeerIdentityError, RealmError, ConfigError)
         return gravest or QuorumError(f"no node answers ({reasons})", reasons=by_address)
 

@@ -142,7 +142,13 @@ class Vault:
     def clauses(self, errors: Mapping[NodeId, Exception]) -> list[str]:
         """Return why nodes did not answer, one clause each."""
         ordered = sorted(errors, key=self._place)
-        return [f"{self.named([node])}: {getattr(errors[node], 'what', errors[node])}" for node in ordered]
+        return [f"{self.named([node])}: {self._reason(node, errors[node])}" for node in ordered]
+
+    def _reason(self, node: NodeId, error: Exception) -> str:
+        """Return why a node did not answer, without its name and address again."""
+        label = self.named([node])
+        what = str(getattr(error, "what", error))
+        return what.removeprefix(f"{label} ").removeprefix(f"{label.rpartition(' ')[2]} ")
 
     def _place(self, node: NodeId) -> int:
         """Return where a node stands in the ring; one that is not in it stands first."""
@@ -153,8 +159,7 @@ class Vault:
         """Return why nodes did not answer, in one line; nodes with one reason together."""
         nodes_by_reason: dict[str, list[NodeId]] = {}
         for node in sorted(errors, key=self._place):
-            reason = str(getattr(errors[node], "what", errors[node]))
-            nodes_by_reason.setdefault(reason, []).append(node)
+            nodes_by_reason.setdefault(self._reason(node, errors[node]), []).append(node)
         return "; ".join(f"{self.named(nodes)}: {reason}" for reason, nodes in nodes_by_reason.items())
 
 

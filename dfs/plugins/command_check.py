@@ -55,9 +55,10 @@ def check(
     names = dict(cluster.nodes)
     killed = _killed(what_if, cluster.nodes)
     checked = cluster.check(wanted, read_ratio=ratio)
-    for node, reason in checked.away.items():
-        context.emit("away", {"node": names[node], "reason": reason})
-        context.note(f"{names[node]} does not answer: {reason}")
+    for node, name in names.items():
+        if reason := checked.away.get(node):
+            context.emit("away", {"node": name, "reason": reason})
+            context.note(f"{name} does not answer: {reason}")
     for file in checked.items:
         context.emit("items", _record(file, names), _line(file, names))
     counts = {state: sum(1 for file in checked.files if file.state.value == state) for state in STATES}
@@ -156,7 +157,7 @@ def _summary(
     elif any(file.flaws for file in checked.items):
         due = " To repair: dfs repair"
     elif checked.items and checked.away:
-        back = listing([names[node] for node in checked.away])
+        back = listing([name for node, name in names.items() if node in checked.away])
         due = f" When {back} {'is' if len(checked.away) == 1 else 'are'} back: dfs repair"
     return f"{count_text(len(checked.files), 'file')}, {states}.{read}{due}"
 

@@ -44,7 +44,7 @@ def init(context: CommandContext, /, *, nodes: tuple[str, ...], base: str | None
     if not flags["offline"]:
         conf, met = beginning.meet(conf)
         _tell_met(context, met)
-    if context.asks and conf.geometry_needed is None:
+    if asked and conf.geometry_needed is None:
         conf = _ask_geometry(context, beginning, conf)
     conf, choice = beginning.with_geometry(conf)
     _tell_choice(context, choice)

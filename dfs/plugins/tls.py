@@ -51,8 +51,8 @@ PEM_LAST: Final = "-----END CERTIFICATE-----"
 
 
 def fingerprint(digest: bytes) -> str:
-    """Return a certificate digest as people see it."""
-    return f"SHA256:{digest.hex()}"
+    """Return a certificate digest as people tell it from another; ``dfs cert show`` has all of it."""
+    return f"SHA256:{digest.hex()[:4]}..{digest.hex()[-2:]}"
 
 
 class TlsStream(SocketStream):

@@ -1,7 +1,10 @@
 """Sessions kept word for word (tests/golden/cli), on a real terminal and through pipes, with four real nodes.
 
-A transcript holds commands (``$ dfs …``), what they print, ``(exit N)`` where it is not 0, what befalls nodes
-(``! kill DFS3``), and remarks (``# …``). To write them anew after a change: ``DFS_TRANSCRIBE=1``.
+A transcript holds commands (``$ dfs …``; ``{DFS1}`` is the address of a node), what is typed (``< …``), what
+is printed, ``(exit N)`` where it is not 0, what befalls nodes (``! kill DFS3``; ``! renew DFS2`` gives it
+another certificate), and remarks (``# …``). A node that was started is stopped once it is ready. Where
+something is typed, the session is one of a terminal alone. To write them anew after a change:
+``DFS_TRANSCRIBE=1``.
 """
 
 import os
@@ -10,13 +13,14 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pexpect
 import pytest
 
-from tests.e2e.conftest import USERS, Cluster
+from tests.e2e.conftest import USERS, Cluster, Node
 
 FOLDER = Path(__file__).parents[1] / "golden" / "cli"
 SESSIONS = sorted(FOLDER.glob("*.txt"))
@@ -24,7 +28,11 @@ SQUARES = str.maketrans({"\N{BLACK SQUARE}": "#", "\N{WHITE SQUARE}": "."})
 DRAWN = (("├── ", "|-- "), ("└── ", "`-- "), ("│   ", "|   "))
 VARYING = (
     (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?", "DATE TIME"),
+    (r"listening on port \d+", "listening on port PORT"),
+    (r"SHA256:[0-9a-f]{64}", "SHA256:FINGERPRINT"),
+    (r"SHA256:[0-9a-f]{4}\.\.[0-9a-f]{2}", "SHA256:SHORT"),
+    (r"ed25519:[A-Za-z0-9+/]{43}=", "ed25519:KEY"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?(,\d{3})?", "DATE TIME"),
     (r" in \d+\.\d s", " in 0.0 s"),
     (r"  (?:DFS\d [\d.]+ [KMG]?i?B(?:, )?)+  \([\d.]+ [KM]?i?B extra\)", "  SHARES BY NODE"),
     (r"\b[0-9a-f]{32}\b", "VERSION"),
@@ -40,8 +48,42 @@ def normalised(text: str) -> list[str]:
     return [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
 
 
-def run(cluster: Cluster, words: list[str], *, terminal: bool) -> tuple[int, str]:
+def typed_into(child: "pexpect.spawn[str]", lines: list[str]) -> str:
+    """Answer questions with lines, one each, and return what was shown meanwhile."""
+    shown = ""
+    for line in lines:
+        child.expect_exact(": ")  # as questions end
+        shown += str(child.before) + ": "
+        child.sendline(line)
+    return shown
+
+
+def ready_line(cluster: Cluster, words: list[str]) -> tuple[int, str]:
+    """Start a node, read its ready line, stop it; status and all it printed."""
+    node = subprocess.Popen(
+        [sys.executable, "-m", "dfs", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=cluster.environment,
+        cwd=cluster.folder / "local",
+    )
+    assert node.stdout is not None
+    with node.stdout:
+        shown = ""
+        for line in node.stdout:
+            shown += line
+            if "listening on port" in line:
+                node.terminate()
+        return node.wait(20), shown
+
+
+def run(cluster: Cluster, words: list[str], typed: list[str], *, terminal: bool) -> tuple[int, str]:
     """Run a command; status and all it printed."""
+    words = [word.format(**{node.name: node.address for node in cluster.nodes}) for word in words]
+    if words[0] == "serve":
+        return ready_line(cluster, words)
     environment = {**cluster.environment, "TERM": "xterm", "DFS_PROGRESS": "off"}
     command = [sys.executable, "-m", "dfs", *words]
     cwd = cluster.folder / "local"
@@ -67,9 +109,10 @@ def run(cluster: Cluster, words: list[str], *, terminal: bool) -> tuple[int, str
         timeout=60,
         dimensions=(24, 160),
     )
+    answered = typed_into(child, typed)
     child.expect(pexpect.EOF)
     child.close()
-    shown = str(child.before).translate(SQUARES)
+    shown = (answered + str(child.before)).translate(SQUARES)
     for drawn, plain in DRAWN:
         shown = shown.replace(drawn, plain)
     return child.exitstatus or 0, shown
@@ -80,20 +123,33 @@ def befall(cluster: Cluster, words: list[str]) -> None:
     deed, *names = words
     for node in cluster.nodes:
         if node.name in names:
-            {"kill": node.kill, "start": node.start}[deed]()
+            deeds = {"kill": Node.kill, "start": Node.start, "renew": renew}
+            deeds[deed](node)
+
+
+def renew(node: Node) -> None:
+    """Let a node come back with another certificate, as from a new machine."""
+    node.kill()
+    for path in (node.directory / ".node").glob("*.pem"):
+        path.unlink()
+    node.start()
 
 
 def transcribed(cluster: Cluster, wanted: list[str], *, terminal: bool) -> list[str]:
     """Return the transcript as this run gives it."""
     told: list[str] = []
-    for line in wanted:
+    for place, line in enumerate(wanted):
         if line.startswith(("#", "! ")):
             told.append(line)
             if line.startswith("! "):
                 befall(cluster, line[2:].split())
         elif line.startswith("$ dfs"):
             told.append(line)
-            status, shown = run(cluster, shlex.split(line[5:]), terminal=terminal)
+            typed = list(takewhile(lambda text: text.startswith("< "), wanted[place + 1 :]))
+            told.extend(typed)
+            words = shlex.split(line[5:])
+            status, shown = run(cluster, words, [text[2:] for text in typed], terminal=terminal)
+            shown = shown.replace(str(cluster.folder), "FOLDER")
             told.extend(normalised(shown.rstrip()) if shown.strip() else [])
             told.extend([f"(exit {status})"] if status else [])
     return told
@@ -113,6 +169,8 @@ def test_a_session_is_as_it_was_written_down(cluster: Cluster, session: Path, te
     (local / "wrong.conf").write_text(wrong)
     (local / "wrong.conf").chmod(0o600)
     wanted = session.read_text("utf-8").splitlines()
+    if not terminal and any(line.startswith("< ") for line in wanted):
+        pytest.skip("what is typed needs a terminal")
     told = transcribed(cluster, wanted, terminal=terminal)
     if os.environ.get("DFS_TRANSCRIBE"):
         session.write_text("\n".join(told) + "\n", "utf-8")
