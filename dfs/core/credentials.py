@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from dfs.core import limits
+from dfs.core.env import lock_alone
 from dfs.core.errors import ConfigError, ConflictError, DfsError, NoPasswordError, SecretFileError
 from dfs.core.keys import KEY_FILE, SECRET_SIZE, KdfParameters, LoginKeys, login_keys, password_secret
 from dfs.core.redaction import conceal
@@ -343,11 +344,9 @@ def _mark_lines(marks: Mapping[NodeId, Mark]) -> str:
 
 def replace_file(path: Path, content: Callable[[], str]) -> None:
     """Replace a file by what ``content`` makes; of two that do so at once, one waits. Raises: OSError."""
-    import fcntl
-
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.with_suffix(".lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
+        lock_alone(guard.fileno())
         temporary = path.with_suffix(".new")
         temporary.write_text(content(), "utf-8")
         temporary.replace(path)

@@ -53,14 +53,28 @@ def leave_no_core() -> None:
 
     On Linux other processes of the same user cannot look into its memory either.
     """
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows, which leaves none unless it is told to
+        return
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     if sys.platform == "linux":  # crash handlers may ignore that limit
         import ctypes
 
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def lock_alone(descriptor: int) -> None:
+    """Wait until no other process has locked a file, and have it alone until the descriptor is closed.
+
+    Where the system has no such locks (Windows) nobody waits: of two who replace the file, the later wins.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def allow_descriptors(count: int) -> int:

@@ -23,6 +23,7 @@ from dfs.core.interface import Buffer
 from dfs.core.paths import printable
 from dfs.core.types import Entry
 
+CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0)  # Windows has none
 LINKLESS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP})  # file systems without links
 
 
@@ -58,7 +59,7 @@ class FileContent:
     def _opened(self) -> int:
         with self._lock:
             if self._descriptor is None:
-                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                self._descriptor = os.open(self.path, os.O_RDONLY | CLOEXEC)
             return self._descriptor
 
     def read_into(self, target: memoryview, offset: int) -> int:
@@ -197,7 +198,7 @@ class FileSink:
             )
         folder, name = os.path.split(path)
         self._temporary = os.path.join(folder, f".{name[:40]}.{os.urandom(6).hex()}.part")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         try:
             self._descriptor = os.open(self._temporary, flags, 0o600)
         except OSError as error:

@@ -13,6 +13,7 @@ from typing import Final
 from attrs import evolve
 
 from dfs.core.credentials import KnownMarks
+from dfs.core.env import lock_alone
 from dfs.core.errors import IntegrityError
 from dfs.core.floors import Floors, decode_floors, encode_floors
 from dfs.core.transfer import Vault
@@ -50,12 +51,10 @@ class FloorFiles:
                 self._keep(floors, directory)
 
     def _keep(self, floors: Floors, directory: DirectoryId) -> None:
-        import fcntl
-
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.path_of(directory)
         with (self._folder / "lock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+            lock_alone(guard.fileno())
             merged = floors.merged(directory, self.load(directory))
             temporary = path.with_suffix(".new")
             temporary.write_bytes(encode_floors(self._key, directory, merged))

@@ -96,8 +96,8 @@ def test_a_quorum_lost_by_certificates_is_a_mismatch(cluster: Any) -> None:
     assert "DFS-E131" in told
     assert told.count("dfs cert trust DFS1") >= 1
     for node, before in zip(cluster.nodes[:2], old, strict=True):
-        assert before in told
-        assert fingerprint(node) in told
+        assert before[:11] in told  # SHA256: and the first digits
+        assert fingerprint(node)[:11] in told
     cluster.dfs("cert", "trust", "DFS1", "-y")
     told = cluster.dfs("put", str(cluster.file("g", b"y" * 5000)), status=3).stderr.decode()
     assert "dfs cert trust DFS2" in told, "one less is borne, and named"
