@@ -1,9 +1,11 @@
 """The store `bucket`: whose bucket it is, what a new machine finds in it, outages, what requests it makes."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -366,6 +368,50 @@ def test_an_outage_stops_shares_only_and_ends_by_itself(
     assert not vault.read_only_reason
     keep(vault, share_key(2), size=SIZE)
     assert len(names_in(buckets, options, "alice/shares")) == 2
+
+
+def test_a_copy_that_fails_is_not_sent_again_and_again(
+    store: BucketStore, vault: VaultStore, buckets: Buckets, options: StoreOptions
+) -> None:
+    """With credentials that may not remove anything, each try would cost as much as a copy."""
+    for number in range(2):
+        keep(vault, share_key(number))
+        copy(store)
+    keep(vault, share_key(9))
+    files = FaultyFiles(RealFiles())
+    files.fail("remove", 13, count=1000)
+    requests = requests_of(buckets, options)
+    requests.files = files
+    assert asked(requests, lambda: copy(store))["DELETE"] == 1
+    assert asked(requests, store.tidy) == {}
+    requests.files = RealFiles()
+    assert asked(requests, lambda: copy(store))["DELETE"] == 1
+    assert len(names_in(buckets, options, "alice/snapshots")) == 2
+
+
+def test_a_node_stops_beside_a_bucket_that_hangs(
+    start: Open, monkeypatch: pytest.MonkeyPatch, buckets: Buckets, options: StoreOptions
+) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(store_module, "TICK_S", 0.0)
+    entered, answer = threading.Event(), threading.Event()
+    real = Requests.put
+
+    def hanging(*words: Any, **how: Any) -> object:
+        if words[2].startswith("alice/pieces"):
+            entered.set()
+            answer.wait()
+        return real(*words, **how)
+
+    monkeypatch.setattr(Requests, "put", hanging)
+    store = start()
+    keep(store.vault("alice", create=True), share_key(1))
+    entered.wait()
+    store.close()
+    answer.set()
+    store._thread.join()
+    again = start()
+    assert again.vault("alice", create=False).shares(None, 10) == [share_key(1)]
 
 
 def test_a_full_purse_is_a_full_disk(start: Open) -> None:

@@ -34,6 +34,8 @@ LOST_NAME: Final = f"{NODE_NAME}/node-id-lost"  # where the core looks for the i
 HOLDER_SIZE: Final = 16
 SMALL_SIZE_MAX: Final = 4096
 TICK_S: Final = 5.0
+AGAIN_S: Final = 300.0  # after which a copy that failed is tried again
+PATIENCE_S: Final = 5.0  # for a request under way when the node stops
 
 log: Final = logging.getLogger("dfs")
 
@@ -61,6 +63,7 @@ class Keeper:
             self.objects.sweep(self.vault.read)
         if self.is_due(now_s):
             count = self.vault.change_count
+            self.due_s = now_s + min(AGAIN_S, self.interval_s)  # should it fail: it may cost each time
             self.snapshots.write(self.vault, self.user)
             self.copied_count, self.due_s = count, now_s + self.interval_s
 
@@ -270,9 +273,8 @@ class BucketStore(RowsStore):
         """Copy what changed, close all vaults and unlock the directory; twice is fine."""
         given_up = self._stopping.is_set()
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        if not given_up and self._bucket.outage is None:
+        self._thread.join(PATIENCE_S)
+        if not (given_up or self._thread.is_alive()) and self._bucket.outage is None:
             for keeper in self._keepers.values():
                 keeper.due_s = 0.0
             self.tidy()
