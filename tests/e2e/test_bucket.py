@@ -23,7 +23,7 @@ RESTORE = "restore = true\n"
 PAGE = (Path(__file__).parents[2] / "docs/howto/bucket.md").read_text("utf-8")
 
 
-@pytest.fixture(name="server", scope="module")
+@pytest.fixture(name="server")
 def run_server() -> Iterator[S3Server]:
     server = S3Server()
     yield server
@@ -109,3 +109,17 @@ def cluster_log(cluster: Cluster) -> str:
     """What the node in the bucket has said so far."""
     path: Path = cluster.folder / "DFS4.log"
     return path.read_text()
+
+
+@pytest.mark.timeout(120)
+def test_beside_a_bucket_that_is_gone_the_others_go_on(cluster: Cluster, server: S3Server) -> None:
+    """The node says what is wrong, and goes on with names and small shares."""
+    cluster.dfs("put", str(cluster.file("middle", MIDDLE)))
+    server.close()
+    cluster.dfs("put", str(cluster.file("later", MIDDLE[::-1])), status=3)
+    cluster.dfs("put", str(cluster.file("small", SMALL)))
+    told = cluster.dfs("status", status=None).stdout.decode()
+    assert "the bucket s3://shelf/DFS4" in told
+    assert "cannot be written" in told
+    assert cluster.got("middle") == MIDDLE
+    assert cluster.got("later") == MIDDLE[::-1]
