@@ -23,7 +23,7 @@ def canonical(path: str) -> str:
     for part in parts:
         if part == "..":
             raise ConfigError(f"{printable(path)}: '..' is not allowed in remote paths")
-        if any(unicodedata.category(character) == "Cc" for character in part):
+        if not part.isprintable() and any(unicodedata.category(character) == "Cc" for character in part):
             raise ConfigError(f"{printable(path)}: control characters are not allowed in remote names")
         if len(part.encode()) > limits.NAME_SIZE_MAX:
             raise ConfigError(f"{printable(part)}: a name has at most {limits.NAME_SIZE_MAX} bytes")

@@ -153,6 +153,8 @@ def memories(
     rows = [state.row for state in states.values() if state.row is not None and state.row.accepted]
     floors = [state.floor for state in states.values() if state.row is None or not state.row.accepted]
     strangers = list(others)
+    if len(floors) <= quorum.total - quorum.write:  # too few could have forgotten anything: the usual case
+        return dict.fromkeys((row.accepted for row in (*rows, *strangers)), Memory.HELD)
 
     def memory(ballot: Ballot) -> Memory:
         holding = [row for row in rows if row.accepted == ballot]

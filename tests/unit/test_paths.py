@@ -1,5 +1,6 @@
 """Remote paths: one canonical form, what is refused, and text that cannot fool a terminal."""
 
+import sys
 import unicodedata
 
 import pytest
@@ -120,3 +121,13 @@ def test_printable(text: str, shown: str) -> None:
 def test_printable_text_cannot_fool_a_terminal(text: str) -> None:
     unsafe = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
     assert not unsafe & {unicodedata.category(character) for character in printable(text)}
+
+
+def test_whatever_is_printable_is_no_control_character() -> None:
+    """So names are looked at letter by letter only where something in them is not."""
+    controls = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == "Cc"]
+    assert len(controls) == 65
+    assert not any(character.isprintable() for character in controls)
+    for character in controls:
+        with pytest.raises(ConfigError, match="control characters"):
+            canonical(f"a{character}b")
