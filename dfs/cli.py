@@ -337,6 +337,9 @@ def _mode(text: str) -> int | None:
 @click.option("-r", "--recursive", is_flag=True, help="Fetch folders and all below them.")
 @exclude_option
 @click.option("--range", "part", metavar="A-B", help="Only these bytes: 0-99, 100- or -100 (the last 100).")
+@click.option(
+    "--resume/--no-resume", help="Go on with what an interrupted get left, and leave it if this one is too."
+)
 @click.option("--no-clobber", is_flag=True, help="Replace no local file.")
 @dry_run_option
 @click.pass_obj

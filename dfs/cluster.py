@@ -87,12 +87,16 @@ class Upload:
 
 @frozen
 class Download:
-    """A file to fetch, or a part of it. ``local``: where to; ``clobber``: an existing file is replaced."""
+    """A file to fetch, or a part of it. ``local``: where to; ``clobber``: an existing file is replaced.
+
+    ``resume``: what an interrupted try left is gone on with, and kept if this one is interrupted too.
+    """
 
     path: str
     local: str
     clobber: bool = True
     span: Span = Span()
+    resume: bool = False
 
 
 def open_cluster(
@@ -363,8 +367,8 @@ class Cluster(Names):
         results: list[Got | DfsError] = []
         for first in range(0, len(downloads), BATCH_COUNT):
             items = [
-                getting.GetItem(canonical(download.path), partial(_file_sink, download, watch), download.span)
-                for download in downloads[first : first + BATCH_COUNT]
+                getting.GetItem(canonical(one.path), partial(_file_sink, one, watch), one.span, one.resume)
+                for one in downloads[first : first + BATCH_COUNT]
             ]
             try:
                 get_all = partial(getting.get_files, items=items, progress=progress)
@@ -390,7 +394,7 @@ class Cluster(Names):
         slots = self._client.slots()
         if isinstance(target, str):
             item = getting.GetItem(
-                canonical(path), partial(_file_sink, Download(path, target, clobber), None), span
+                canonical(path), partial(_file_sink, Download(path, target, clobber, span), None), span
             )
         else:
             item = getting.GetItem(canonical(path), lambda _entry: StreamSink(target), span)
@@ -577,7 +581,8 @@ def _watched(upload: Upload, watch: Watch | None) -> "Content":
 def _file_sink(download: Download, watch: Watch | None, entry: Entry) -> "Sink":
     from dfs.core.local import FileSink
 
-    sink = FileSink(download.local, clobber=download.clobber)
+    content = entry.version.hex() if download.span == Span() and entry.size > limits.SMALL_SIZE_MAX else ""
+    sink = FileSink(download.local, clobber=download.clobber, content=content, resume=download.resume)
     return sink if watch is None else WatchedSink(sink, download.path, entry.size, watch)
 
 

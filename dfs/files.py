@@ -74,10 +74,11 @@ class GetOptions:
     no_clobber: bool = False
     dry_run: bool = False
     span: Span | None = None
+    resume: bool = False
 
     def download(self, path: str, local: str) -> Download:
         """Return what fetches a file as these options say."""
-        return Download(path, local, not self.no_clobber, self.span or Span())
+        return Download(path, local, not self.no_clobber, self.span or Span(), self.resume)
 
 
 @frozen
@@ -348,6 +349,10 @@ def _plain_failure(name: str, error: DfsError) -> str:
 
 def get(context: Context, words: Sequence[str], options: GetOptions) -> None:
     """Fetch what the arguments name; every failure is told with its name, in their order."""
+    if options.resume and (options.span is not None or options.output == STREAM):
+        raise ConfigError(
+            "--resume is for whole files", next_step="Leave out --range or '-o -', or --resume."
+        )
     if options.output == STREAM:
         _get_stream(context, words, options)
         return

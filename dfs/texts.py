@@ -85,6 +85,8 @@ def detail(outcome: Outcome) -> str:
 def got_detail(got: "Got", labels: Mapping[NodeId, str], seconds: float) -> str:
     """Return how a file came: ``17.5 KiB in 0.0 s  dfs1 8.8 KiB, dfs2 8.8 KiB  (0 B extra)``."""
     head = f"{size_text(got.size)} in {duration_text(seconds)}"
+    if got.kept_size:
+        head += f", {size_text(got.kept_size)} of it were here"
     if not got.received:
         return head
     sizes = sorted((label_name(labels, node), size) for node, size in got.received.items())

@@ -49,6 +49,10 @@ class WatchedSink:
         self._inner.write(offset, plain)
         self._tell(len(plain))
 
+    def read_into(self, target: memoryview, offset: int) -> int:
+        """Fill ``target`` with what an earlier try left."""
+        return self._inner.read_into(target, offset)
+
     def finish(self, entry: "Entry") -> None:
         """All bytes are there."""
         self._inner.finish(entry)

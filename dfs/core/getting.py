@@ -7,6 +7,7 @@ bytes.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from hmac import compare_digest
 from typing import Final, Protocol
 
 from attrs import evolve, field
@@ -14,14 +15,14 @@ from attrs import evolve, field
 from dfs.core import limits
 from dfs.core.effects import Operation, in_one_call, parallel, together, work
 from dfs.core.errors import DfsError, IncompleteError, IntegrityError, NotFoundError, QuorumError
-from dfs.core.keys import register_key
+from dfs.core.keys import chunk_id, register_key
 from dfs.core.paths import printable
 from dfs.core.pipeline import Slot
 from dfs.core.reading import Found, read_registers
 from dfs.core.records import define, frozen
 from dfs.core.spans import Span, span_bounds
 from dfs.core.transfer import Came, Ledger, Source, Vault, chunks_of, fetch_chunk, sources_of
-from dfs.core.types import Entry, EntryKind, Manifest, NodeId
+from dfs.core.types import Entry, EntryKind, Manifest, NodeId, Plain
 
 RESTART_COUNT: Final = 4  # versions tried while others keep replacing the file
 CALL_COUNT: Final = 16  # small files that one call on a worker opens and writes
@@ -35,6 +36,9 @@ def _ignore(_size: int) -> None:
 class Sink(Protocol):
     """Where a file goes; called on worker threads. Nothing is visible before `finish`."""
 
+    def read_into(self, target: memoryview, offset: int) -> int:
+        """Fill ``target`` with what an earlier try left, as far as it did; nobody has verified that."""
+
     def write(self, offset: int, plain: memoryview) -> None:
         """Take verified bytes."""
 
@@ -47,11 +51,15 @@ class Sink(Protocol):
 
 @frozen
 class GetItem:
-    """One file to fetch, or the ``span`` of it. ``open_sink`` runs on a worker once the entry is known."""
+    """One file to fetch, or the ``span`` of it. ``open_sink`` runs on a worker once the entry is known.
+
+    ``resume``: the sink is first asked for each chunk; what it has is not fetched. For whole files.
+    """
 
     path: str
     open_sink: Callable[[Entry], Sink] = field(repr=False)
     span: Span = field(factory=Span)
+    resume: bool = False
 
 
 @frozen
@@ -59,6 +67,7 @@ class Got:
     """A file that was fetched. ``stale``: fewer than R nodes answered.
 
     ``received``: share bytes by node; ``needed_size``: how many k shares of each chunk have, at least needed.
+    ``kept_size``: plain bytes that were here from an earlier try.
     """
 
     entry: Entry
@@ -67,6 +76,7 @@ class Got:
     suspects: frozenset[NodeId]
     needed_size: int = 0
     span: Span = field(factory=Span)
+    kept_size: int = 0
 
     @property
     def size(self) -> int:
@@ -84,6 +94,7 @@ class _Getting:
     sink: Sink | None = None
     ledger: Ledger = field(factory=Ledger)
     error: DfsError | None = None
+    kept_size: int = 0
 
     def result(self) -> "Got | DfsError":
         """Return what became of it."""
@@ -98,6 +109,7 @@ class _Getting:
             suspects,
             ledger.needed_size,
             self.item.span,
+            self.kept_size,
         )
 
 
@@ -247,7 +259,11 @@ def _get_chunks(
         def write(plain: memoryview) -> None:
             sink.write(max(0, offset - start), plain[max(0, start - offset) : end - offset])
 
-        yield from fetch_chunk(vault, source, slot, getting.ledger, write)
+        kept = partial(_is_kept, vault, sink, source, slot, offset)
+        if getting.item.resume and (yield from work(kept)):
+            getting.kept_size += source.chunk.plain_size
+        else:
+            yield from fetch_chunk(vault, source, slot, getting.ledger, write)
         progress(source.chunk.plain_size)
 
     def jobs() -> Iterator[Callable[[Slot], Operation[None]]]:
@@ -262,6 +278,19 @@ def _get_chunks(
 
     yield from parallel(jobs(), slots)
     yield from work(lambda: sink.finish(entry))
+
+
+def _is_kept(vault: Vault, sink: Sink, source: Source, slot: Slot, offset: int) -> bool:
+    """Return whether a sink has a chunk already: packed again, its bytes give the chunk's own name.
+
+    Bytes that this machine packs otherwise than whoever stored them do not, and are fetched again.
+    """
+    chunk = source.chunk
+    plain = slot.view("plain", chunk.plain_size)
+    if sink.read_into(plain, offset) < len(plain):
+        return False
+    codec, packed = source.stages.packer.pack(Plain(plain))
+    return compare_digest(chunk_id(vault.keys, codec, packed), chunk.chunk_id)
 
 
 def _came_along(found: Found, source: Source) -> Mapping[int, Came]:

@@ -24,6 +24,7 @@ from dfs.core.paths import printable
 from dfs.core.types import Entry
 
 CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0)  # Windows has none
+PART_FLAGS: Final = os.O_RDWR | os.O_CREAT | CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 LINKLESS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP})  # file systems without links
 
 
@@ -178,9 +179,15 @@ def content_of(stream: BinaryIO, mtime_ns: int) -> BytesContent | StreamContent:
 
 
 class FileSink:
-    """A local file on its way in: a temporary file beside its place, renamed at the end."""
+    """A local file on its way in: a temporary file beside its place, renamed at the end.
 
-    def __init__(self, path: str, *, clobber: bool = True, times: bool = True) -> None:
+    ``content``: what tells it from all others that may ever come to this place. What a try leaves that was
+    killed is known again by it; with ``resume`` it is gone on with, and kept when this try fails as well.
+    """
+
+    def __init__(
+        self, path: str, *, clobber: bool = True, times: bool = True, content: str = "", resume: bool = False
+    ) -> None:
         self.path = path
         self._clobber = clobber
         self._times = times
@@ -197,39 +204,62 @@ class FileSink:
                 f"{printable(path)} is in the way: not a regular file", next_step="Move it away."
             )
         folder, name = os.path.split(path)
-        self._temporary = os.path.join(folder, f".{name[:40]}.{os.urandom(6).hex()}.part")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        self._temporary = os.path.join(folder, f".{name[:40]}.{content}.part")
+        descriptor = _open_part(self._temporary) if content else None
+        self._keeps = resume and descriptor is not None
+        if descriptor is None:
+            self._temporary = os.path.join(folder, f".{name[:40]}.{os.urandom(6).hex()}.part")
         try:
-            self._descriptor = os.open(self._temporary, flags, 0o600)
+            if descriptor is None:
+                descriptor = os.open(self._temporary, PART_FLAGS | os.O_EXCL, 0o600)
+            elif not resume:
+                os.ftruncate(descriptor, 0)
         except OSError as error:
             raise LocalError(f"{printable(path)}: {error.strerror}") from None
+        self._descriptor = descriptor
         self._lock = threading.Lock()
-        self._writing = 0  # threads that use the descriptor now
+        self._using = 0  # threads that use the descriptor now
         self._turn = threading.Lock()  # the kernel writes a file in turns too, but spins meanwhile
         self._ended = False
 
     def write(self, offset: int, plain: memoryview) -> None:
         """Write verified bytes at their place."""
-        with self._lock:
-            if self._ended:
-                raise LocalError(f"{printable(self.path)}: given up")
-            self._writing += 1
         written = 0
-        try:
+        with self._in_use():
             with self._turn:
                 while written < len(plain):
                     written += os.pwrite(self._descriptor, plain[written:], offset + written)
             start_write_out(self._descriptor, offset, len(plain))
+
+    def read_into(self, target: memoryview, offset: int) -> int:
+        """Read what an earlier try left at ``offset``, less than all where it left less; unverified."""
+        if not self._keeps:
+            return 0
+        with self._in_use():
+            return os.preadv(self._descriptor, [target], offset)
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Keep the descriptor open. Raises: LocalError: it is closed, or what is done with it failed."""
+        with self._lock:
+            if self._ended:
+                raise LocalError(f"{printable(self.path)}: given up")
+            self._using += 1
+        try:
+            yield
         except OSError as error:
             raise LocalError(f"{printable(self.path)}: {error.strerror}") from None
         finally:
             with self._lock:
-                self._writing -= 1
+                self._using -= 1
                 self._close_if_unused()
 
     def finish(self, entry: Entry) -> None:
         """Put the file in its place, with the mode and time it was stored with."""
         try:
+            if self._keeps:
+                os.ftruncate(self._descriptor, entry.size)  # who left it may have left more
+            self._keeps = False
             os.fchmod(self._descriptor, (entry.mode & 0o777) or 0o600)
             if self._times:
                 os.utime(self._descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
@@ -259,9 +289,10 @@ class FileSink:
         )
 
     def abandon(self) -> bool:
-        """Leave no trace but what is finished."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._temporary)
+        """Leave no trace but what is finished, or kept for another try."""
+        if not self._keeps:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary)
         with self._lock:
             self._ended = True
             self._close_if_unused()
@@ -269,9 +300,34 @@ class FileSink:
 
     def _close_if_unused(self) -> None:
         """Close once, but never under a thread that writes: the number may be another file's by then."""
-        if self._ended and not self._writing and self._descriptor >= 0:
+        if self._ended and not self._using and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _open_part(path: str) -> int | None:
+    """Open what an earlier try left, or make it; None if another process has it, or it is not ours alone.
+
+    The lock ends with the process. Who had it may have moved the file to its place before we came.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, which has no such locks: every try begins anew
+        return None
+    try:
+        descriptor = os.open(path, PART_FLAGS, 0o600)
+    except OSError:  # the caller makes a file of another name, or tells why none can be made
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(descriptor)
+        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
+        if ours and os.path.samestat(status, os.lstat(path)):
+            return descriptor
+    except OSError:  # taken, gone, or on a file system without locks
+        pass
+    os.close(descriptor)
+    return None
 
 
 class StreamSink:
@@ -297,6 +353,10 @@ class StreamSink:
             raise
         except OSError as error:
             raise LocalError(f"the stream cannot be written: {error.strerror}") from None
+
+    def read_into(self, _target: memoryview, _offset: int) -> int:
+        """Return 0: nothing of an earlier try is here."""
+        return 0
 
     def finish(self, _entry: Entry) -> None:
         """Flush."""

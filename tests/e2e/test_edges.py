@@ -1,5 +1,6 @@
 """Where a command is stopped, or what it writes or reads ends: a clean line, and nothing half-visible."""
 
+import json
 import os
 import resource
 import signal
@@ -84,6 +85,42 @@ def test_an_interrupted_get_keeps_the_older_file_and_leaves_no_other(cluster: Cl
         assert {path.name: path.read_bytes() for path in target.iterdir()} == {"big": b"older"}
     cluster.dfs("get", "big", "-o", output)
     assert (target / "big").read_bytes() == BIG
+
+
+@pytest.mark.parametrize("end", ["killed", "interrupted"])
+def test_a_get_that_was_ended_half_way_is_gone_on_with(cluster: Cluster, end: str) -> None:
+    cluster.dfs("put", str(cluster.file("big", BIG)))
+    target = cluster.folder / "target"
+    target.mkdir()
+    words = ("get", "big", "-o", str(target) + "/")
+    slow = ("--limit-down", SLOW, *words)
+
+    def two_chunks_came() -> bool:  # in any order, so the size of the file says little
+        return any(path.stat().st_blocks * 512 >= 8 << 20 for path in target.iterdir())
+
+    if end == "killed":
+        process = subprocess.Popen(cluster.command(*slow), env=cluster.environment, cwd=cluster.folder)
+        try:
+            wait_until(two_chunks_came)
+        finally:
+            process.kill()
+            process.wait()
+    else:
+        assert "interrupted" in interrupted(cluster, *slow, "--resume", when=two_chunks_came)
+    (part,) = target.iterdir()
+    with part.open("r+b") as left:  # a power cut does such things
+        left.seek(1 << 20)
+        left.write(b"damage")
+    (got,) = json.loads(cluster.dfs("--json", *words, "--resume").stdout)["data"]["files"]
+    assert (target / "big").read_bytes() == BIG
+    assert list(target.iterdir()) == [target / "big"]
+    assert sum(got["bytes_by_node"].values()) <= len(BIG) - (3 << 20)
+    assert got["extra_bytes"] == 0
+
+
+def test_only_whole_files_are_gone_on_with(cluster: Cluster) -> None:
+    for more in (("--range", "0-9"), ("-o", "-")):
+        assert b"whole files" in cluster.dfs("get", "big", "--resume", *more, status=2).stderr
 
 
 def test_an_interrupted_move_of_a_folder_loses_nothing_and_can_be_run_again(cluster: Cluster) -> None:

@@ -49,6 +49,48 @@ class Watched(Gathered):
         return self.traceless
 
 
+class Left(Gathered):
+    """Holds what an earlier try left."""
+
+    def __init__(self, entry: Entry, left: bytes) -> None:
+        super().__init__(entry)
+        self.body[: len(left)] = left
+        self.left_size = len(left)
+        self.offsets: list[int] = []
+
+    def read_into(self, target: memoryview, offset: int) -> int:
+        left = self.body[offset : min(offset + len(target), self.left_size)]
+        target[: len(left)] = left
+        return len(left)
+
+    def write(self, offset: int, plain: memoryview) -> None:
+        self.offsets.append(offset)
+        super().write(offset, plain)
+
+
+@pytest.mark.parametrize("packable", [False, True])
+def test_what_an_earlier_try_left_is_not_fetched(world: World, packable: bool) -> None:
+    body = world.random.randbytes(3 * CHUNK + 500)
+    body = (b"text " * len(body))[: len(body)] if packable else body
+    put_chunks(world, body)
+    left = bytearray(body[: 2 * CHUNK + 100])
+    left[CHUNK + 7] ^= 1
+    sinks: list[Left] = []
+
+    def open_sink(entry: Entry) -> Left:
+        sinks.append(Left(entry, bytes(left)))
+        return sinks[-1]
+
+    sizes: list[int] = []
+    item = GetItem("letter", open_sink, resume=True)
+    (got,) = world.run(get_files(world.vault(), [item], [Slot(), Slot()], sizes.append))
+    assert isinstance(got, Got)
+    assert sinks[0].whole == body
+    assert (sorted(sinks[0].offsets), got.kept_size) == ([CHUNK, 2 * CHUNK, 3 * CHUNK], CHUNK)
+    assert sum(got.received.values()) == got.needed_size
+    assert sum(sizes) == len(body)
+
+
 class Fetching:
     """A get, and the sinks it opened."""
 

@@ -181,6 +181,72 @@ def test_what_is_given_up_leaves_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
+def resumed(tmp_path: Path, content: str = "c0ffee", *, resume: bool = True) -> FileSink:
+    return FileSink(str(tmp_path / "file"), content=content, resume=resume)
+
+
+def kept(sink: FileSink, size: int = 8) -> bytes:
+    target = bytearray(size)
+    return bytes(target[: sink.read_into(memoryview(target), 0)])
+
+
+def test_what_a_try_left_is_gone_on_with(tmp_path: Path) -> None:
+    sink = resumed(tmp_path)
+    sink.write(0, memoryview(b"hel"))
+    assert sink.abandon()
+    assert names(tmp_path) == [".file.c0ffee.part"]
+    assert kept(resumed(tmp_path, "other")) == b"", "another content left nothing"
+    sink = resumed(tmp_path)
+    assert kept(sink) == b"hel"
+    sink.write(3, memoryview(b"lo and more"))  # who left it may have written anything
+    sink.finish(ENTRY)
+    assert (tmp_path / "file").read_bytes() == b"hello"
+    assert names(tmp_path) == [".file.other.part", "file"]
+
+
+def test_who_does_not_resume_begins_anew_and_leaves_nothing(tmp_path: Path) -> None:
+    sink = resumed(tmp_path)
+    sink.write(0, memoryview(b"hello and more"))
+    sink.abandon()
+    sink = resumed(tmp_path, resume=False)
+    assert kept(sink) == b""
+    sink.write(0, memoryview(b"hello"))
+    sink.finish(ENTRY)
+    assert (tmp_path / "file").read_bytes() == b"hello"
+    resumed(tmp_path, resume=False).abandon()
+    assert names(tmp_path) == ["file"]
+
+
+def test_two_who_fetch_one_file_do_not_share_what_is_left(tmp_path: Path) -> None:
+    first, second = resumed(tmp_path), resumed(tmp_path)
+    first.write(0, memoryview(b"hello"))
+    assert kept(second) == b""
+    second.abandon()
+    assert names(tmp_path) == [".file.c0ffee.part"], "the second one had a file of its own"
+    first.finish(ENTRY)
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("foreign", ["link", "hard link", "folder", "pipe"])
+def test_only_a_file_of_our_own_is_gone_on_with(tmp_path: Path, foreign: str) -> None:
+    (tmp_path / "mine").write_bytes(b"hello")
+    part = tmp_path / ".file.c0ffee.part"
+    if foreign == "link":
+        part.symlink_to(tmp_path / "mine")
+    elif foreign == "hard link":
+        part.hardlink_to(tmp_path / "mine")
+    elif foreign == "folder":
+        part.mkdir()
+    else:
+        os.mkfifo(part)
+    sink = resumed(tmp_path)
+    assert kept(sink) == b""
+    sink.write(0, memoryview(b"there"))
+    sink.finish(ENTRY)
+    assert (tmp_path / "mine").read_bytes() == b"hello"
+    assert (tmp_path / "file").read_bytes() == b"there"
+
+
 def test_links_are_never_followed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_bytes(b"mine")

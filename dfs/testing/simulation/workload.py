@@ -48,6 +48,10 @@ class Gathered:
         """Take verified bytes."""
         self.body[offset : offset + len(plain)] = plain
 
+    def read_into(self, _target: memoryview, _offset: int) -> int:
+        """Nothing is left of an earlier try."""
+        return 0
+
     def finish(self, _entry: Entry) -> None:
         """All bytes are there."""
         self.whole = bytes(self.body)
