@@ -65,8 +65,8 @@ def _show(context: CommandContext, cluster: Any, user: str) -> None:  # noqa: AN
             "may_fail_writing": may_fail_writing,
             "repairs_due": sum(each.owed_count + each.corrupt_count for each in standings),
         },
-        f"{head}\nmay still fail: {count_text(may_fail, 'node')} and all can be read,"
-        f" {count_text(may_fail_writing, 'node')} and all can be written",
+        f"{head}\n{count_text(may_fail, 'more node')} may fail and all can be read,"
+        f" {may_fail_writing or 'none'} and all can be written",
     )
     for each in standings:
         context.emit("nodes", _record(each), _line(context, each))
@@ -103,7 +103,8 @@ def _record(each: Any) -> Mapping[str, object]:  # noqa: ANN401 - a NodeStanding
 def _line(context: CommandContext, each: Any) -> str:  # noqa: ANN401 - see above
     where = f"{each.name} {each.address}".rstrip()
     if each.reason:
-        return f"{where}  down: {each.reason.removeprefix(f'{each.name} ')}"
+        bare = each.reason.removeprefix(f"{each.name} ").removeprefix(f"{each.address} ")
+        return f"{where}  down: {bare}"
     state = each.state.name.lower().replace("_", "-") if each.state is not None else "unknown"
     parts = [
         f"{where}  {state}",

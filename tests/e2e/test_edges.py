@@ -229,6 +229,10 @@ def test_the_local_disk_may_be_full_or_cannot_be_written(many: Cluster) -> None:
     status, told = outcome(many, "get", "big", "-o", "/proc/nothing/can/be/made/here/")
     assert status == 2
     assert "/proc/nothing" in told
+    status, told = outcome(many, "get", "big", "-o", "/sys/big")  # nobody may write there, not even root
+    assert status == 2
+    assert "/sys/big: " in told
+    assert "Check the path and its rights" in told
 
 
 def test_a_file_may_vanish_or_change_before_it_is_read(cluster: Cluster) -> None:
@@ -243,3 +247,15 @@ def test_a_file_may_vanish_or_change_before_it_is_read(cluster: Cluster) -> None
     assert "Traceback" not in told
     assert cluster.names("box") == ["a"]
     assert cluster.got("box/a") == BIG
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_not_stored(cluster: Cluster) -> None:
+    path = cluster.file("log", BIG * 6)  # more than is read ahead
+    before = stored_size(cluster)
+    process = cluster.start("--limit-up", SLOW, "--jobs", "2", "put", str(path))
+    wait_until(lambda: stored_size(cluster) > before + (1 << 20))
+    os.truncate(path, 1 << 20)
+    _, told = process.communicate(timeout=60)
+    assert "Traceback" not in told
+    assert (process.returncode, cluster.names()) == (9, []), told
+    assert "log became shorter while it was read" in told

@@ -1,5 +1,6 @@
 """What a person sees on narrow and wide terminals, and where the locale knows no UTF-8."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.e2e.conftest import Cluster
+from tests.e2e.conftest import Cluster, MakeCluster
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 NAME = "a name that is longer than forty columns of a terminal.txt"
@@ -53,6 +54,26 @@ def test_a_bar_fits_every_terminal(full: Cluster, width: int) -> None:
     assert bars
     assert max(map(len, bars)) <= width
     assert "large  4.0 MiB, 4 of 4 nodes, survives any 2" in lines
+
+
+@pytest.mark.long
+def test_ten_thousand_files_are_listed_whole_and_in_order(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(1)
+    names = sorted(f"file number {number:05} of many" for number in range(10_000))
+    for name in names:
+        cluster.file(f"many/{name}", b"")
+    cluster.dfs("put", "-q", "-r", str(cluster.folder / "local" / "many"))
+    assert cluster.names("many") == names
+    for width in (40, 200):
+        shown_names = shown(cluster, "ls", "many", width=width).splitlines()
+        assert shown_names == names
+    rows = cluster.names("-l", "many")
+    assert [row.partition("  file ")[2] for row in rows[1:-1]] == [name[5:] for name in names]
+    assert rows[-1] == "10000 files, 0 B."
+    told = json.loads(cluster.dfs("--json", "ls", "many").stdout)
+    assert [entry["path"] for entry in told["data"]["entries"]] == [f"many/{name}" for name in names]
+    lines = cluster.dfs("--json-lines", "ls", "many").stdout.splitlines()
+    assert len(lines) == 10_001
 
 
 def test_a_locale_without_utf_8_shows_what_it_can(full: Cluster) -> None:

@@ -11,7 +11,7 @@ def test_every_node_has_its_line(home: Any) -> None:
     home.dfs("put", "f")
     lines = home.dfs("status")
     assert lines[0] == "odile at default: 4 of 4 nodes up, geometry 2 of 4"
-    assert lines[1] == "may still fail: 2 nodes and all can be read, 1 node and all can be written"
+    assert lines[1] == "2 more nodes may fail and all can be read, 1 and all can be written"
     assert [line.split()[0] for line in lines[2:]] == ["A", "B", "C", "D"]
     assert all("  active  1 share, " in line and "not scrubbed yet" in line for line in lines[2:])
 
@@ -22,7 +22,7 @@ def test_a_node_that_is_away_is_named_with_the_reason(home: Any) -> None:
     home.kill(1)
     lines = home.dfs("status")
     assert "3 of 4 nodes up" in lines[0]
-    assert lines[1] == "may still fail: 1 node and all can be read, 0 nodes and all can be written"
+    assert lines[1] == "1 more node may fail and all can be read, none and all can be written"
     assert lines[5].startswith("D  down: ")
     home.dfs("--strict", "status", status=3)
 
