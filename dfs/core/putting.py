@@ -50,7 +50,6 @@ from dfs.core.uploading import Placed, store_stripes
 T = TypeVar("T")
 SMALL_BATCH_SIZE: Final = 4 * limits.MIB
 STORE_CHUNK_COUNT: Final = 2  # chunks that share their requests and commits; each costs nodes a millisecond
-UNASKED_SIZE_MAX: Final = 64 * limits.KIB  # of shares for each node; of more, nodes are asked what they have
 SMALL_BATCH_COUNT: Final = limits.BATCH_COUNT_MAX // 2
 
 
@@ -399,13 +398,7 @@ def _store_small(
         for item, small in zip(items, made, strict=True)
         if isinstance(small, _Small) and small.stripe is not None
     )
-    size = sum(stripe.stripe.share_size for stripe, _ in placed.values())
-    stored = yield from store_stripes(
-        group,
-        [stripe for stripe, _ in placed.values()],
-        expect_new=is_new,
-        unasked=is_new and size <= UNASKED_SIZE_MAX,
-    )
+    stored = yield from store_stripes(group, [stripe for stripe, _ in placed.values()], expect_new=is_new)
     share = stored.sent_size // max(1, len(placed))
     bodies: dict[str, _Body | DfsError] = {}
     for item, small in zip(items, made, strict=True):

@@ -60,14 +60,11 @@ def _batches(shares: Shares) -> Iterator[Shares]:
         yield batch
 
 
-def store_stripes(
-    group: Group, stripes: Sequence[Placed], *, expect_new: bool = False, unasked: bool = False
-) -> Operation[Stored]:
+def store_stripes(group: Group, stripes: Sequence[Placed], *, expect_new: bool = False) -> Operation[Stored]:
     """Bring stripes to their nodes: ask each what it has, send what it lacks.
 
     ``expect_new``: probably nobody has any. One node is asked, and while it has none, all others are believed
-    to have none either: what they have after all comes once more, and is kept once. ``unasked``: the
-    same, and nobody is asked, as there are few bytes: sending them takes no longer than asking.
+    to have none either: what they have after all comes once more, and is kept once.
     """
     if not stripes:
         return Stored(frozenset(group.nodes), 0)
@@ -76,8 +73,6 @@ def store_stripes(
         for node in group.nodes
     }
     asked = [stripes[0].rows[0][0]] if expect_new else list(group.nodes)  # another one for each stripe
-    if unasked:
-        asked = []
     lacking, errors = yield from _lacking({node: wanted[node] for node in asked})
     found = any(len(shares) < len(wanted[node]) for node, shares in lacking.items())
     if expect_new and (found or errors):

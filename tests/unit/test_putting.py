@@ -107,18 +107,6 @@ def test_a_new_file_asks_one_node_a_chunk_what_it_has(tiny: World) -> None:
     assert outcome.sent_size == 40 * 4 * making.stages.code.share_size(CHUNK + 16)
 
 
-@pytest.mark.parametrize(("size", "asked_count"), [(4000, 0), (putting.UNASKED_SIZE_MAX, 0), (300_000, 1)])
-def test_of_a_small_new_file_nobody_is_asked(world: World, size: int, asked_count: int) -> None:
-    body = world.random.randbytes(size)
-    for version, again in ((1, False), (2, True)):
-        for server in world.servers:
-            server.requests.clear()
-        world.run(put(world, body))
-        asked = sum(isinstance(each, messages.Has) for server in world.servers for each in server.requests)
-        assert asked == (4 if again else asked_count), f"the same bytes are there already, put {version}"
-    assert world.run(get(world))[1] == body
-
-
 @pytest.mark.parametrize(("slot_count", "store_count"), [(1, 9), (3, 9), (4, 5), (5, 5)])
 def test_chunks_share_their_requests_while_others_are_made(
     tiny: World, slot_count: int, store_count: int
