@@ -294,7 +294,7 @@ def test_a_value_of_ours_that_others_built_upon_took_effect() -> None:
 def test_a_value_of_ours_that_others_removed_does_not_come_back() -> None:
     """A reader completes what one node accepted, and it is removed: nothing is there again, as before."""
     removed_count = 0
-    for seed in range(10):
+    for seed in range(150):
         world = World(seed)
         begun: list[bool] = []
         removed: list[bool] = []
@@ -312,10 +312,11 @@ def test_a_value_of_ours_that_others_removed_does_not_come_back() -> None:
             request: messages.Request, answer: Answer, world: World = world, removed: list[bool] = removed
         ) -> Answer:
             if isinstance(request, messages.Accept) and accepts(world.servers[0]) == 1 and not removed:
-                removed.append(True)
                 only(world, 0, 1, 2, 3)
-                assert content(world) == b"mine"
-                world.run(remove(world))
+                with suppress(NotFoundError):  # enough others may have said that there is nothing
+                    assert content(world) == b"mine"
+                    world.run(remove(world))
+                    removed.append(True)
             return answer
 
         world.servers[1].tamper = overtake
