@@ -63,10 +63,11 @@ def _show(context: CommandContext, cluster: Any, user: str) -> None:  # noqa: AN
             "up": len(up),
             "may_fail": may_fail,
             "may_fail_writing": may_fail_writing,
+            "readable": spare >= needed,
+            "writable": spare >= cluster.write_threshold,
             "repairs_due": sum(each.owed_count + each.corrupt_count for each in standings),
         },
-        f"{head}\n{count_text(may_fail, 'more node')} may fail and all can be read,"
-        f" {may_fail_writing or 'none'} and all can be written",
+        f"{head}\n{_what_may_fail(spare, needed, cluster.write_threshold)}",
     )
     for each in standings:
         context.emit("nodes", _record(each), _line(context, each))
@@ -76,6 +77,16 @@ def _show(context: CommandContext, cluster: Any, user: str) -> None:  # noqa: AN
         context.note("Repairs are due: dfs repair")
     if (due or lost or len(up) < len(standings)) and context.option("", "strict") == "True":
         context.degrade("")
+
+
+def _what_may_fail(spare: int, needed: int, write_threshold: int) -> str:
+    """Return how many further losses are borne; ``spare``: nodes that count, where the fewest do."""
+    if spare < needed:
+        return f"not all can be read without {count_text(needed - spare, 'more node')}"
+    reading = f"{count_text(spare - needed, 'more node')} may fail and all can be read"
+    if spare < write_threshold:
+        return f"{reading}; not all can be written without {count_text(write_threshold - spare, 'more node')}"
+    return f"{reading}, {spare - write_threshold or 'none'} and all can be written"
 
 
 def _record(each: Any) -> Mapping[str, object]:  # noqa: ANN401 - a NodeStanding of dfs.cluster

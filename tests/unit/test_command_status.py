@@ -27,6 +27,16 @@ def test_a_node_that_is_away_is_named_with_the_reason(home: Any) -> None:
     home.dfs("--strict", "status", status=3)
 
 
+def test_too_few_nodes_are_told_as_that(home: Any) -> None:
+    home.write("f")
+    home.dfs("put", "f")
+    home.kill(2)
+    lines = home.dfs("status")
+    assert lines[1] == "0 more nodes may fail and all can be read; not all can be written without 1 more node"
+    told = home.json("status")["data"]
+    assert (told["may_fail"], told["readable"], told["writable"]) == (0, True, False)
+
+
 def test_programs_get_it_all(home: Any) -> None:
     home.write("f", os.urandom(100_000))
     home.dfs("put", "f")
