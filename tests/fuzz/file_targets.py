@@ -19,7 +19,7 @@ from dfs.core.identity import NODE_ID_NAME, ensure_node_id
 from dfs.core.paths import canonical
 from dfs.core.sheets import LINE_COUNT, read_line, read_sheet, sheet, sheet_lines
 from dfs.core.spans import parse_span, parse_version, span_bounds
-from dfs.core.units import split_address
+from dfs.core.units import parse_mode, split_address
 from dfs.core.users_file import parse_key
 from dfs.verbs import parse_command
 from tests.fuzz.target import Target
@@ -233,8 +233,12 @@ def _address(raw: bytes) -> object:
 
 
 def _option(raw: bytes) -> object:
-    """Read a word as a version, if it is one, or as a span, and take that part of small and large files."""
+    """Read a word as mode or version, if it is one, else as a span, and take that part of files."""
     text = _text(raw)
+    with suppress(ConfigError):
+        mode = parse_mode(text)
+        assert 0 <= mode <= 0o777
+        return mode
     with suppress(ConfigError):
         return parse_version(text)
     span = parse_span(text)
@@ -245,7 +249,7 @@ def _option(raw: bytes) -> object:
 
 
 def _options() -> Iterator[bytes]:
-    yield from (b"0-99", b"100-", b"-100", b"9-1", b"-", b"999999999999999999-")
+    yield from (b"0-99", b"100-", b"-100", b"9-1", b"-", b"999999999999999999-", b"644")
     yield b"0f" * 16
 
 
