@@ -307,13 +307,14 @@ def _begun(operation: Operation[T]) -> tuple[Effects, T]:
     try:
         effects = next(operation)
         while len(effects) == 1 and isinstance(effects[0], Work):
-            effects = operation.send(_done(effects[0]))
+            effects = operation.send(done(effects[0]))
     except StopIteration as end:
         return (), end.value
     return effects, None  # type: ignore[return-value] # nobody looks at it
 
 
-def _done(effect: Work) -> Event:
+def done(effect: Work) -> Event:
+    """Do a Work here and now and return the event that answers it."""
     try:
         return Done(effect.tag, effect.call())
     except Exception as error:  # noqa: BLE001 - handed on, whatever it is

@@ -1,12 +1,13 @@
-"""A client's side of one node: a few connections, each with a thread, and the requests waiting for them.
+"""A client's side of one node: a few connections, a few threads, and the requests waiting for them.
 
-Every request ends in exactly one event, posted when nobody touches its buffers any more. A node that refused
-is not tried again within the same command; one that timed out is left out until a probe reaches it.
+Every request ends in exactly one event, when nobody touches its buffers any more. Small ones need no thread
+while a connection is idle: who asks sends them and takes in the reply. A node that refused is not tried again
+within the same command; one that timed out is left out until a probe reaches it.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from dfs.core import limits, messages
@@ -23,16 +24,18 @@ from dfs.core.errors import (
     TimedOutError,
     UnknownCertificateError,
     UnreachableError,
+    invariant,
 )
-from dfs.core.interface import Buffer, Env, Stream, Transport
+from dfs.core.exchange import Connection, Exchange, Job, Told, Traffic
+from dfs.core.interface import Env, Stream, Transport
 from dfs.core.keys import LoginKeys
-from dfs.core.pace import piece_size
-from dfs.core.records import define, frozen
+from dfs.core.pace import PacedTransport, piece_size
+from dfs.core.records import frozen
 from dfs.core.types import NodeId
-from dfs.core.wire import Header, Mark, RosterDiffersError, Session, check_bulk, decode_header
+from dfs.core.wire import Mark, RosterDiffersError, Session
 
 SEND_SIZE: Final = 512 * limits.KIB  # bulk is sent in pieces, so that progress can be seen
-_HEAD: Final = limits.HEADER_SIZE
+DIRECT_SIZE_MAX: Final = 16 * limits.KIB  # an idle connection takes so much at once, whatever its node does
 
 
 @frozen
@@ -65,48 +68,6 @@ class Met:
     hello: messages.HelloReply
     login: messages.LoginReply
     certificate: bytes
-
-
-@define(eq=False)
-class Job:
-    """One request on its way. ``post`` is called once, with the event that answers it."""
-
-    send: Send
-    post: Callable[["Job", Event], None]
-    progress_s: float = 0.0
-    hurried_s: float | None = None
-    patience_s: float = 0.0
-    knock: bool = False  # whether its node is still to be asked for a greeting
-    remember: bool = True
-    stream: Stream | None = None
-    cut: bool = False  # patience is over: the connection is closed under it
-
-    @property
-    def expiry_s(self) -> float | None:
-        """When patience ends, or the time to knock has come; None while there is no hurry."""
-        if self.hurried_s is None:
-            return None
-        wait_s = limits.KNOCK_AFTER_S if self.knock else self.patience_s
-        return max(self.hurried_s, self.progress_s) + wait_s
-
-
-@define
-class Traffic:
-    """What went over the connections of a node since the start; bytes, requests, and the time of these."""
-
-    sent_size: int = 0
-    received_size: int = 0
-    request_count: int = 0
-    busy_s: float = 0.0
-
-
-@define(eq=False)
-class _Connection:
-    """``timeout_s``: how long it may be silent; short until the node has said who it is."""
-
-    stream: Stream
-    session: Session
-    timeout_s: float
 
 
 class Link:
@@ -143,9 +104,9 @@ class Link:
         self._lock = threading.Lock()
         self._queue: deque[Job] = deque()
         self._threads = 0
-        self._idle: list[
-            threading.Lock
-        ] = []  # what idle threads wait on, the one that was busy last at the end
+        self._idle: list[threading.Lock] = []  # what idle threads wait on
+        self._parked: list[Connection] = []  # that nobody uses, the one that was busy last at the end
+        self._paced = isinstance(transport, PacedTransport)  # its calls wait for their turn
         self._closed = False
         self._refusal: DfsError | None = None  # for the rest of this command
         self._away: DfsError | None = None  # until a probe succeeds
@@ -179,14 +140,78 @@ class Link:
         with self._lock:
             down = self._refusal or self._away
             if down is None and not self._closed:
-                self._queue.append(job)
-                if self._idle:  # its connection is still watched by a thread of the node
-                    self._idle.pop().release()
-                elif self._threads < self._connection_count_max:
-                    self._start()
+                self._queue_up(job)
                 return job
         post(job, Failed(send.tag, down or UnreachableError("closed")))
         return job
+
+    def begin(self, send: Send, post: Callable[[Job, Event], None]) -> Job | None:
+        """Send a small request at once, over a connection that is idle; None if that cannot be.
+
+        Who began it goes on with it (`go_on`) whenever its stream is ready, hands it over (`hand_over`) or
+        leaves it (`leave`).
+        """
+        if send.into is not None or self._paced:
+            return None
+        with self._lock:
+            usable = self.down is None and not self._closed and not self._queue
+            if not usable or not self._parked or self._parked[-1].stream.fileno() < 0:
+                return None  # there is none, or no selector can watch it
+            connection = self._parked.pop()
+        job = Job(send, post, progress_s=self._env.monotonic_s(), direct=True)
+        try:
+            job.exchange = self._exchange(job, connection)
+            job.stream = connection.stream
+        except BaseException:
+            self._drop(connection)
+            raise
+        if (event := self.go_on(job)) is not None:
+            job.direct = False
+            post(job, event)
+        return job
+
+    def go_on(self, job: Job) -> Event | None:
+        """Do what can be done now; None: more is to come, to a thread if the job is no longer ``direct``."""
+        exchange = self._direct(job)
+        try:
+            if not exchange.is_sent:
+                if exchange.encode(wait=False):
+                    if exchange.unsent_size > DIRECT_SIZE_MAX:
+                        self.hand_over(job)
+                    else:
+                        exchange.send(self._piece_size)
+                return None
+            told = exchange.go_on()
+        except DfsError as error:
+            job.exchange = None
+            event = self._ended(job, exchange.connection, error, fresh=False)
+            if event is None:
+                self.hand_over(job)
+            return event
+        if told is None:
+            return None
+        job.exchange = None
+        return self._answered(job, exchange, told)
+
+    def leave(self, job: Job) -> None:
+        """Leave a direct request alone whose answer is not needed any more."""
+        exchange = self._direct(job)
+        job.exchange = job.stream = None
+        job.direct = False
+        exchange.connection.owed = exchange.owing
+        with self._lock:
+            self._parked.insert(0, exchange.connection)
+
+    def _direct(self, job: Job) -> Exchange:
+        invariant(job.direct, "somebody else goes on with this request")
+        assert job.exchange is not None
+        return job.exchange
+
+    def hand_over(self, job: Job) -> None:
+        """Let a thread go on with a request that was begun."""
+        with self._lock:
+            job.direct = False
+            self._queue_up(job)
 
     def cut(self, job: Job) -> None:
         """Give up on a request whose patience is over; its event follows when its thread lets go."""
@@ -195,13 +220,16 @@ class Link:
             if job.remember and self._away is None:
                 self._away = TimedOutError("does not answer")
                 self._probe_later()
-            waiting = job in self._queue
-            if waiting:
+            waiting = job in self._queue or job.direct
+            job.direct = False
+            if job in self._queue:
                 self._queue.remove(job)
         if waiting:
+            if job.exchange is not None:
+                self._drop(job.exchange.connection)
             job.post(job, Failed(job.send.tag, TimedOutError("does not answer")))
-        elif job.stream is not None:
-            job.stream.close()
+        elif (stream := job.stream) is not None:
+            stream.close()
 
     def knock(self, job: Job) -> None:
         """Give up on a request soon if its node does not even greet."""
@@ -221,17 +249,22 @@ class Link:
 
     # Threads
 
+    def _queue_up(self, job: Job) -> None:
+        """Queue a job for a thread; the lock is held."""
+        self._queue.append(job)
+        if self._idle:
+            self._idle.pop().release()
+        elif self._threads < self._connection_count_max:
+            self._start()
+
     def _start(self) -> None:
         threading.Thread(target=self._run, name=f"link {self.name}", daemon=True).start()
         self._threads += 1
 
     def _run(self) -> None:
-        connection: _Connection | None = None
         try:
             while (job := self._next()) is not None:
-                connection = self._serve(job, connection)
-            if connection is not None:
-                self._drop(connection)
+                self._serve(job)
         finally:
             with self._lock:
                 self._threads -= 1
@@ -251,40 +284,93 @@ class Link:
             with bell:  # until it is released by whoever takes it off the list
                 pass
 
-    def _serve(self, job: Job, connection: _Connection | None) -> _Connection | None:
-        """Answer one job and return the connection to go on with."""
+    def _serve(self, job: Job) -> None:
+        """Answer one job."""
         event: Event | None = None
-        fresh, again = connection is None, False
         try:
             while event is None:
-                try:
-                    if connection is None:
-                        if (down := self.down) is not None:  # found out since this was queued
-                            raise down
-                        connection = self._connect(job)
-                    event = self._exchange(job, connection, again=again)
-                except (UnreachableError, TimedOutError, ProtocolError) as error:
-                    if connection is not None:
-                        self._drop(connection)
-                        connection = None
-                        if not fresh and isinstance(error, UnreachableError) and not job.cut:
-                            fresh = again = True  # an idle connection the node had closed: once more
-                            continue
-                    event = Failed(job.send.tag, self._failure(job, error))
-                except DfsError as error:
-                    if isinstance(error, RosterDiffersError):
-                        self.roster = error.roster
-                    if connection is None:  # not let in: no second try within this command
-                        self._failure(job, error)
-                    event = Failed(job.send.tag, error)
+                event = self._try(job)
         finally:
             if event is None:  # a bug ends this thread, but nobody may wait for ever
-                if connection is not None:
-                    self._drop(connection)
                 event = Failed(job.send.tag, LocalProtocolError(f"{self.label}: a request ended unforeseen"))
             job.stream = None
             job.post(job, event)
-        return connection
+
+    def _try(self, job: Job) -> Event | None:
+        """Ask, or go on with asking; None: the connection had ended meanwhile, one more try is due."""
+        exchange, job.exchange = job.exchange, None
+        connection = None if exchange is None else exchange.connection
+        fresh = False
+        try:
+            if connection is None:
+                connection = None if job.again else self._kept()
+                fresh = connection is None
+                connection = connection or self._connect_for(job)
+            exchange = exchange or self._exchange(job, connection)
+            told = self._told_by(exchange, job)
+        except DfsError as error:
+            if connection is None:  # not let in: no second try within this command
+                return Failed(job.send.tag, self._failure(job, error))
+            return self._ended(job, connection, error, fresh=fresh)
+        except BaseException:
+            if connection is not None:
+                self._drop(connection)
+            raise
+        return self._answered(job, exchange, told)
+
+    def _connect_for(self, job: Job) -> Connection:
+        if (down := self.down) is not None:  # found out since this was queued
+            raise down
+        return self._connect(job)
+
+    def _told_by(self, exchange: Exchange, job: Job) -> Told:
+        job.stream = exchange.connection.stream
+        if job.cut:
+            raise TimedOutError("does not answer")
+        exchange.send(self._piece_size)
+        return exchange.answer()
+
+    def _exchange(self, job: Job, connection: Connection) -> Exchange:
+        send = job.send
+        return Exchange(
+            job, connection, send.request, send.bulk, send.into, env=self._env, traffic=self.traffic
+        )
+
+    def _answered(self, job: Job, exchange: Exchange, told: Told) -> Event:
+        reply, bulk, mark = told
+        self._note(mark)
+        self.traffic.busy_s += self._env.monotonic_s() - exchange.begun_s
+        job.stream = None
+        self._keep(exchange.connection)
+        return Reply(job.send.tag, reply, bulk, self.told.mark, job.again)
+
+    def _ended(self, job: Job, connection: Connection, error: DfsError, *, fresh: bool) -> Event | None:
+        """Return what the error of an exchange means; None: one more try is due."""
+        job.stream = None
+        if isinstance(error, (UnreachableError, TimedOutError, ProtocolError)):
+            self._drop(connection)
+            if not fresh and isinstance(error, UnreachableError) and not job.cut:
+                job.again = True  # an idle connection that the node had closed
+                return None
+            return Failed(job.send.tag, self._failure(job, error))
+        if isinstance(error, RosterDiffersError):
+            self.roster = error.roster
+        self._keep(connection)
+        return Failed(job.send.tag, error)
+
+    def _kept(self) -> Connection | None:
+        """Take the connection that was busy last, if there is one: the node still listens to it closely."""
+        with self._lock:
+            return self._parked.pop() if self._parked else None
+
+    def _keep(self, connection: Connection) -> None:
+        """Keep a connection for the next request, unless there are enough."""
+        with self._lock:
+            keep = not self._closed and len(self._streams) <= self._connection_count_max
+            if keep:
+                self._parked.append(connection)
+        if not keep:
+            self._drop(connection)
 
     def _failure(self, job: Job, error: DfsError) -> DfsError:
         with self._lock:
@@ -298,12 +384,12 @@ class Link:
                 self._refusal = error
         return error
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         connection.stream.close()
         with self._lock:
             self._streams.discard(connection.stream)
 
-    def _connect(self, job: Job | None, timeout_s: float | None = None) -> _Connection:
+    def _connect(self, job: Job | None, timeout_s: float | None = None) -> Connection:
         """Connect, check who it is, log in. ``timeout_s``: of each step, if not the usual one.
 
         Raises:
@@ -316,7 +402,7 @@ class Link:
             self._streams.add(stream)
         if job is not None:
             job.stream = stream
-        connection = _Connection(stream, Session(), timeout_s)
+        connection = Connection(stream, Session(), timeout_s)
         if closed:
             self._drop(connection)
             raise UnreachableError("closed")
@@ -327,7 +413,7 @@ class Link:
             raise
         return connection
 
-    def _greet(self, job: Job | None, connection: _Connection) -> None:
+    def _greet(self, job: Job | None, connection: Connection) -> None:
         stream = connection.stream
         try:
             stream.handshake(self._env.monotonic_s() + connection.timeout_s)
@@ -348,7 +434,7 @@ class Link:
             )
         nonce = self._env.random_bytes(limits.NONCE_SIZE)
         try:
-            hello, _ = self._ask(job, connection, messages.Hello(nonce, self._identity.version, ()))
+            hello = self._ask(job, connection, messages.Hello(nonce, self._identity.version, ()))
         except CertificateRefusedError as error:
             raise CertificateRefusedError(f"{self.name} {error.what}") from error
         connection.timeout_s = self._request_timeout_s
@@ -370,110 +456,25 @@ class Link:
             node_nonce=hello.nonce,
             channel_binding=certificate,
         )
-        login, _ = self._ask(job, connection, messages.Login(self._identity.user, signature))
+        login = self._ask(job, connection, messages.Login(self._identity.user, signature))
         if self._identity.entering:
-            login, _ = self._ask(job, connection, messages.Enter(self._identity.entering))
+            login = self._ask(job, connection, messages.Enter(self._identity.entering))
         if not isinstance(login, messages.LoginReply):
             raise RemoteProtocolError("no answer to the login")
         if certificate and pinned is None:
             self._trust.learn(self.address, certificate)
         self.met = Met(hello, login, certificate)
 
-    # One request
+    def _ask(self, job: Job | None, connection: Connection, request: messages.Request) -> messages.Response:
+        """Ask within a login, for a job or for nobody."""
+        exchange = Exchange(job, connection, request, env=self._env, traffic=self.traffic)
+        exchange.send(self._piece_size)
+        reply, _, mark = exchange.answer()
+        self._note(mark)
+        return reply
 
-    def _exchange(self, job: Job, connection: _Connection, *, again: bool) -> Event:
-        job.stream = connection.stream
-        if job.cut:
-            raise TimedOutError("does not answer")
-        started_s = self._env.monotonic_s()
-        reply, bulk = self._ask(job, connection, job.send.request, job.send.bulk, job.send.into)
-        self.traffic.busy_s += self._env.monotonic_s() - started_s
-        return Reply(job.send.tag, reply, bulk, self.told.mark, again)
-
-    def _ask(
-        self,
-        job: Job | None,
-        connection: _Connection,
-        request: messages.Request,
-        bulk: Sequence[Buffer] = (),
-        into: Sequence[memoryview] | None = None,
-    ) -> tuple[messages.Response, Buffer]:
-        session = connection.session
-        self._send(job, connection, [session.ask(request, bulk), *bulk])
-        head = memoryview(bytearray(_HEAD))
-        self._receive(job, connection, head)
-        header = decode_header(head)
-        control = memoryview(bytearray(header.control_size))
-        self._receive(job, connection, control)
-        reply, mark = session.answered(header, bytes(control))
+    def _note(self, mark: Mark) -> None:
         self.told = max(self.told, mark, key=lambda each: (each.incarnation, each.mark))
-        self.traffic.request_count += 1
-        if into is not None:
-            self._receive_shares(job, connection, header, reply, into)
-            return reply, b""
-        body = memoryview(bytearray(header.bulk_size))
-        self._receive(job, connection, body)
-        check_bulk(header, body)
-        return reply, body
-
-    def _receive_shares(
-        self,
-        job: Job | None,
-        connection: _Connection,
-        header: Header,
-        reply: messages.Response,
-        into: Sequence[memoryview],
-    ) -> None:
-        results = reply.results if isinstance(reply, messages.FetchReply) else ()
-        found = [
-            target for result, target in zip(results, into, strict=False) if result.status == messages.FOUND
-        ]
-        sizes = [result.size for result in results if result.status == messages.FOUND]
-        if (
-            len(results) != len(into)
-            or [len(target) for target in found] != sizes
-            or sum(sizes) != header.bulk_size
-        ):
-            raise RemoteProtocolError("a FETCH reply whose shares have other sizes than asked for")
-        for target in found:
-            self._receive(job, connection, target)
-
-    def _send(self, job: Job | None, connection: _Connection, buffers: Sequence[Buffer]) -> None:
-        pieces: list[Buffer] = []
-        size = 0
-        for buffer in buffers:
-            view = memoryview(buffer)
-            for offset in range(0, len(view), self._piece_size):
-                piece = view[offset : offset + self._piece_size]
-                if size and size + len(piece) > self._piece_size:
-                    self._send_now(job, connection, pieces, size)
-                    pieces, size = [], 0
-                pieces.append(piece)
-                size += len(piece)
-        if pieces:
-            self._send_now(job, connection, pieces, size)
-
-    def _send_now(
-        self, job: Job | None, connection: _Connection, pieces: Sequence[Buffer], size: int
-    ) -> None:
-        connection.stream.send(pieces, self._env.monotonic_s() + connection.timeout_s)
-        self.traffic.sent_size += size
-        self._progressed(job)
-
-    def _receive(self, job: Job | None, connection: _Connection, target: memoryview) -> None:
-        filled = 0
-        while filled < len(target):
-            deadline_s = self._env.monotonic_s() + connection.timeout_s
-            count = connection.stream.receive_into(target[filled:], deadline_s)
-            if not count:
-                raise UnreachableError("closed the connection")
-            filled += count
-            self.traffic.received_size += count
-            self._progressed(job)
-
-    def _progressed(self, job: Job | None) -> None:
-        if job is not None:
-            job.progress_s = self._env.monotonic_s()
 
     # A node that is late, or timed out
 

@@ -1,5 +1,8 @@
-"""Runs client operations over threads: nodes through their links, work on worker threads, time from the
-clock.
+"""Runs client operations: nodes through their links, work on worker threads, time from the clock.
+
+A thread switch costs more than a small request. So while an operation waits for nothing else, the thread that
+runs it sends its small requests and takes in their replies itself (they are direct), and does a work that is
+all the operation wants.
 """
 
 import heapq
@@ -11,11 +14,26 @@ from typing import TypeAlias, TypeVar
 
 from attrs import field
 
-from dfs.core.effects import Done, Drop, Effect, Event, Failed, Hurry, Operation, Send, Sleep, Tag, Work
+from dfs.core.effects import (
+    Done,
+    Drop,
+    Effect,
+    Event,
+    Failed,
+    Hurry,
+    Operation,
+    Send,
+    Sleep,
+    Tag,
+    Work,
+    done,
+)
 from dfs.core.errors import UnreachableError
+from dfs.core.exchange import Job
 from dfs.core.interface import Env
-from dfs.core.link import Job, Link
+from dfs.core.link import Link
 from dfs.core.records import define
+from dfs.core.sockets import ready_of
 from dfs.core.types import NodeId
 
 T = TypeVar("T")
@@ -61,6 +79,8 @@ class _Run:
 
     posted: "queue.SimpleQueue[_Posted]" = field(factory=queue.SimpleQueue)
     waiting: dict[Tag, object] = field(factory=dict)  # tag -> the job or work whose answer is due
+    direct: dict[Tag, tuple[Link, Job]] = field(factory=dict)  # requests that this thread goes on with
+    elsewhere: set[Tag] = field(factory=set)  # requests and works that threads answer
     hurried: dict[Tag, tuple[Link, Job]] = field(factory=dict)
     sleeping: list[tuple[float, int, Sleep]] = field(factory=list)
     ready: list[_Posted] = field(factory=list)
@@ -88,6 +108,9 @@ class Runner:
         try:
             effects = next(operation)
             while True:
+                if len(effects) == 1 and isinstance(effects[0], Work) and not run.waiting:
+                    effects = operation.send(_done(effects[0]))
+                    continue
                 for effect in effects:
                     self._start(run, effect)
                 effects = operation.send(self._next(run))
@@ -126,6 +149,10 @@ class Runner:
         elif isinstance(effect, Drop):
             run.waiting.pop(effect.tag, None)
             run.hurried.pop(effect.tag, None)
+            run.elsewhere.discard(effect.tag)
+            if effect.tag in run.direct:
+                link, job = run.direct.pop(effect.tag)
+                link.leave(job)
 
     def _send(self, run: _Run, effect: Send) -> None:
         link = self.links.get(effect.node)
@@ -133,21 +160,25 @@ class Runner:
             run.waiting[effect.tag] = effect
             run.ready.append((effect, Failed(effect.tag, UnreachableError("not in the conf"))))
             return
-        run.waiting[effect.tag] = None  # the answer may come before `submit` returns
-        job = link.submit(effect, lambda job, event: run.posted.put((job, event)))
+
+        def post(job: Job, event: Event) -> None:
+            run.posted.put((job, event))
+
+        job = link.begin(effect, post) if not run.elsewhere else None
+        if job is None:
+            job = link.submit(effect, post)
+        if job.direct:
+            run.direct[effect.tag] = (link, job)
+        else:
+            run.elsewhere.add(effect.tag)
         run.waiting[effect.tag] = job
 
     def _work(self, run: _Run, effect: Work) -> None:
         run.waiting[effect.tag] = effect
+        run.elsewhere.add(effect.tag)
 
         def call() -> None:
-            try:
-                event: Event = Done(effect.tag, effect.call())
-            except BaseException as error:  # noqa: BLE001 - handed on, whatever it is
-                event = Failed(
-                    effect.tag, error if isinstance(error, Exception) else RuntimeError(repr(error))
-                )
-            run.posted.put((effect, event))
+            run.posted.put((effect, _done(effect)))
 
         self._workers.submit(call)
 
@@ -156,7 +187,12 @@ class Runner:
         while True:
             if run.ready:
                 source, event = run.ready.pop(0)
+            elif run.direct and not run.elsewhere:
+                self._go_on(run)
+                continue
             else:
+                for tag in list(run.direct):
+                    self._hand_over(run, tag)
                 due_s = run.due_s()
                 try:
                     timeout_s = None if due_s is None else max(0.0, due_s - self._env.monotonic_s())
@@ -167,12 +203,47 @@ class Runner:
             if run.waiting.get(event.tag) is source:
                 del run.waiting[event.tag]
                 run.hurried.pop(event.tag, None)
+                run.elsewhere.discard(event.tag)
                 return event
+
+    def _go_on(self, run: _Run) -> None:
+        """Wait for what comes over the connections of direct requests, and go on with those."""
+        waiting = list(run.direct.items())
+        exchanges = [job.exchange for _, (_, job) in waiting if job.exchange is not None]
+        due_s = run.due_s()
+        until_s = min(exchange.deadline_s for exchange in exchanges)
+        ready = ready_of(
+            [exchange.connection.stream for exchange in exchanges],
+            until_s if due_s is None else min(until_s, due_s),
+        )
+        for index in ready:
+            tag, (link, job) = waiting[index]
+            event = link.go_on(job)
+            if event is not None:
+                del run.direct[tag]
+                run.ready.append((job, event))
+            elif not job.direct:
+                del run.direct[tag]
+                run.elsewhere.add(tag)
+        now_s = self._env.monotonic_s()
+        for (tag, _), exchange in zip(waiting, exchanges, strict=True):
+            if exchange.deadline_s <= now_s and tag in run.direct:
+                self._hand_over(run, tag)  # its thread finds that it is too late
+        if not run.ready:
+            self._expire(run)
+
+    def _hand_over(self, run: _Run, tag: Tag) -> None:
+        """Let a thread of its link go on with a direct request."""
+        link, job = run.direct.pop(tag)
+        link.hand_over(job)
+        run.elsewhere.add(tag)
 
     def _expire(self, run: _Run) -> None:
         now_s = self._env.monotonic_s()
-        for link, job in list(run.hurried.values()):
+        for tag, (link, job) in list(run.hurried.items()):
             if not job.cut and job.expiry_s is not None and job.expiry_s <= now_s:
+                if tag in run.direct:  # others close its connection, perhaps
+                    self._hand_over(run, tag)
                 (link.knock if job.knock else link.cut)(job)
         while run.sleeping and run.sleeping[0][0] <= now_s:
             _, _, ended = heapq.heappop(run.sleeping)
@@ -183,6 +254,14 @@ class Runner:
         for link in self.links.values():
             link.close()
         self._workers.close()
+
+
+def _done(effect: Work) -> Event:
+    """Do a work here and now. It must not end a worker, nor the process in place of the operation."""
+    try:
+        return done(effect)
+    except (SystemExit, GeneratorExit) as error:
+        return Failed(effect.tag, RuntimeError(repr(error)))
 
 
 def core_count() -> int:

@@ -132,6 +132,23 @@ def wait(descriptor: int, events: int, deadline_s: float, peer: str) -> None:
     raise TimedOutError(f"{peer} did not answer in time")
 
 
+def ready_of(streams: Sequence[Stream], deadline_s: float) -> list[int]:
+    """Wait until something came over some of the streams, or they were closed; return their indexes.
+
+    Returns: nothing when the deadline passed first.
+    """
+    descriptors = [stream.fileno() for stream in streams]
+    closed = [index for index, descriptor in enumerate(descriptors) if descriptor < 0]
+    if closed:
+        return closed
+    poller = select.poll()
+    for descriptor in descriptors:
+        poller.register(descriptor, select.POLLIN)
+    remaining_s = min(max(0.0, deadline_s - time.monotonic()), WAIT_S_MAX)
+    told = {descriptor for descriptor, _ in poller.poll(remaining_s * 1000)}
+    return [index for index, descriptor in enumerate(descriptors) if descriptor in told]
+
+
 class Guard:
     """Counts the threads that use a thing; when it is closed the last of them releases it."""
 

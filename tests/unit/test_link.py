@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define
 
 from dfs.core import limits, messages
-from dfs.core.effects import Event, Failed, Reply, Send
-from dfs.core.env import RealEnv
+from dfs.core.effects import (
+    Failed,
+    Reply,
+)
 from dfs.core.errors import (
     DfsError,
     LocalProtocolError,
@@ -27,120 +29,20 @@ from dfs.core.errors import (
     UnknownCertificateError,
     UnreachableError,
 )
-from dfs.core.interface import Listener, Stream, Transport, TransportOptions
+from dfs.core.interface import Stream, Transport, TransportOptions
 from dfs.core.keys import login_keys
-from dfs.core.link import Identity, Job, Link, Trust
-from dfs.core.types import NodeId, ShareKey, StripeId
+from dfs.core.link import Trust
+from dfs.core.types import ShareKey, StripeId
 from dfs.plugins import memory_transport
+from tests.unit.benches import NODE, Make, Way, benches
 
-SECRET = bytes(range(32))  # the user's of the home
-NODE = NodeId(b"n" * 16)
 PIN = bytes(32)
 
 
-@define
-class Way:
-    """The memory transport; counts connections and lets a test damage what goes over them."""
-
-    inner: Transport = field(factory=lambda: memory_transport.make(TransportOptions()))
-    streams: list[Any] = field(factory=list)
-    used: list[Any] = field(factory=list)  # a stream each time something came over it
-    certificate: bytes = b""
-    damage: Exception | None = None
-
-    @property
-    def confidential(self) -> bool:
-        return True
-
-    def connect(self, address: str, deadline_s: float) -> Stream:
-        self.streams.append(None)
-        stream: Any = self.inner.connect(address, deadline_s)
-        self.streams[-1] = stream
-        return Damaged(stream, self)
-
-    def listen(self, address: str) -> Listener:
-        return self.inner.listen(address)
-
-
-@define
-class Damaged:
-    """A stream that fails as its way says."""
-
-    inner: Any
-    way: Way
-
-    @property
-    def channel_binding(self) -> bytes:
-        return self.way.certificate
-
-    def receive_into(self, target: memoryview, deadline_s: float) -> int:
-        self.way.used.append(self.inner)
-        if self.way.damage is not None:
-            raise self.way.damage
-        size: int = self.inner.receive_into(target, deadline_s)
-        return size
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    __hash__ = object.__hash__
-
-
-@define
-class Bench:
-    """A link and the events it posted."""
-
-    link: Link
-    way: Way
-    events: "queue.SimpleQueue[Event]" = field(factory=queue.SimpleQueue)
-
-    def submit(self, tag: object, request: messages.Request = messages.Ping(), **more: Any) -> Job:  # noqa: B008
-        return self.link.submit(Send(tag, NODE, request, **more), lambda _, event: self.events.put(event))
-
-    def event(self) -> Event:
-        return self.events.get(timeout=10)
-
-    def ask(self, request: messages.Request = messages.Ping(), **more: Any) -> Event:  # noqa: B008
-        self.submit("asked", request, **more)
-        event = self.event()
-        assert event.tag == "asked"
-        return event
-
-    def error(self, request: messages.Request = messages.Ping(), **more: Any) -> Exception:  # noqa: B008
-        event = self.ask(request, **more)
-        assert isinstance(event, Failed)
-        return event.error
-
-
-Make = Callable[..., Bench]
-
-
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    """Make benches; by default what a user of the home needs."""
-    made: list[Bench] = []
-
-    def bench(address: str, *, connection_count_max: int = 2, way: Way | None = None, **more: Any) -> Bench:
-        identity = Identity("dfs", "odile", lambda: login_keys(SECRET), "test")
-        trust = Trust({}, True, lambda _address, _digest: None)
-        way = way or Way()
-        link = Link(
-            name="A",
-            address=address,
-            transport=way,
-            identity=evolve(identity, **{key: more[key] for key in more if key in {"realm", "user", "keys"}}),
-            trust=more.get("trust", trust),
-            env=RealEnv(),
-            connection_count_max=connection_count_max,
-            connect_timeout_s=more.get("timeout_s", 5.0),
-            request_timeout_s=more.get("request_timeout_s", 5.0),
-        )
-        made.append(Bench(link, way))
-        return made[-1]
-
-    yield bench
-    for each in made:
-        each.link.close()
+def make() -> Iterator[Make]:
+    """Make benches."""
+    yield from benches()
 
 
 @pytest.fixture
@@ -165,6 +67,20 @@ class Frozen:
         self._listener.close()
         for guest in self._guests:
             guest.close()
+
+
+@define
+class Moved:
+    """The memory transport, but whoever is meant now answers at another address."""
+
+    inner: Transport
+    address: str
+    lets_in: Callable[[], bool] = lambda: True
+
+    def connect(self, _address: str, deadline_s: float) -> Stream:
+        if not self.lets_in():
+            raise UnreachableError("not yet")
+        return self.inner.connect(self.address, deadline_s)
 
 
 @pytest.fixture
@@ -309,15 +225,9 @@ def test_who_does_not_even_greet_is_frozen(
 
 def test_who_greets_is_only_busy(make: Make, address: str, frozen: Frozen) -> None:
     bench = make(frozen.address, timeout_s=3600.0, connection_count_max=1)
-    connect = bench.way.inner.connect
     job = bench.submit("asked")
     frozen.wait()
-
-    class Moved:
-        def connect(self, _address: str, deadline_s: float) -> Stream:
-            return connect(address, deadline_s)
-
-    bench.way.inner = Moved()  # type: ignore[assignment]
+    bench.way.inner = Moved(bench.way.inner, address)  # type: ignore[assignment]
     bench.link.knock(job)
     for thread in knock_threads():
         thread.join(10)
@@ -333,18 +243,10 @@ def test_a_probe_brings_a_node_back(
     monkeypatch.setattr(limits, "PROBE_INTERVAL_S", 0.001)
     way = Way()
     bench = make(frozen.address, way=way)
-    connect = way.inner.connect
     let_in = threading.Event()
-
-    class Moved:
-        def connect(self, _address: str, deadline_s: float) -> Stream:
-            if not let_in.is_set():
-                raise UnreachableError("not yet")
-            return connect(address, deadline_s)
-
     job = bench.submit("asked")
     frozen.wait()
-    way.inner = Moved()  # type: ignore[assignment]
+    way.inner = Moved(way.inner, address, let_in.is_set)  # type: ignore[assignment]
     bench.link.cut(job)
     bench.event()
     assert bench.link.down is not None
@@ -359,15 +261,9 @@ def test_a_probe_that_is_turned_away_found_somebody(
 ) -> None:
     monkeypatch.setattr(limits, "PROBE_INTERVAL_S", 0.001)
     bench = make(frozen.address, user="stranger")
-    connect = bench.way.inner.connect
     job = bench.submit("asked")
     frozen.wait()
-
-    class Moved:
-        def connect(self, _address: str, deadline_s: float) -> Stream:
-            return connect(address, deadline_s)
-
-    bench.way.inner = Moved()  # type: ignore[assignment]
+    bench.way.inner = Moved(bench.way.inner, address)  # type: ignore[assignment]
     bench.link.cut(job)
     bench.event()
     for probe in [thread for thread in threading.enumerate() if thread.name == "probe A"]:

@@ -20,11 +20,13 @@ from dfs.core.effects import (
     ask,
     parallel,
     sleep,
+    together,
     work,
 )
 from dfs.core.env import RealEnv
 from dfs.core.errors import NotFoundError, TimedOutError, UnreachableError
-from dfs.core.link import Job, Link
+from dfs.core.exchange import Job
+from dfs.core.link import Link
 from dfs.core.runner import Runner, Workers, core_count
 from dfs.core.types import NodeId
 
@@ -40,6 +42,9 @@ class FakeLink:
     cuts: list[Job] = field(factory=list)
     knocks: list[Job] = field(factory=list)
     closed: bool = False
+
+    def begin(self, _send: Send, _post: Callable[[Job, Event], None]) -> None:
+        """Have no idle connection."""
 
     def submit(self, send: Send, post: Callable[[Job, Event], None]) -> Job:
         job = Job(send, post)
@@ -98,8 +103,10 @@ def test_a_node_nobody_knows_cannot_be_reached(runner: Runner) -> None:
     assert isinstance(error, UnreachableError)
 
 
-def test_work_runs_elsewhere_and_its_errors_come_back(runner: Runner) -> None:
-    assert runner.run(work(threading.current_thread)) is not threading.current_thread()
+def test_a_work_alone_is_done_here_others_elsewhere_and_errors_come_back(runner: Runner) -> None:
+    assert runner.run(work(threading.current_thread)) is threading.current_thread()
+    both = runner.run(together([work(threading.current_thread), work(threading.current_thread)]))
+    assert threading.current_thread() not in both
 
     def fail() -> None:
         raise NotFoundError("gone")
