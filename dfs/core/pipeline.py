@@ -21,6 +21,7 @@ from dfs.core.types import CODEC_PLAIN, Chunk, Claim, Node, Plain, Recipe, Scope
 
 # Constant associated data: path, version and index are bound in the manifest.
 CHUNK_CONTEXT: Final = b"dfs 1 chunk"
+PACK_SIZE_MIN: Final = 256  # bytes; the entry around so little takes more
 SUBSET_COUNT_MAX: Final = 256  # decodes tried for one chunk when a tag fails
 
 
@@ -32,7 +33,12 @@ class Packer:
     codec: int
 
     def pack(self, plain: Plain) -> tuple[int, Buffer]:
-        """Return codec and packed bytes of a plain chunk; they are valid until the thread packs again."""
+        """Return codec and packed bytes of a plain chunk; they are valid until the thread packs again.
+
+        What is tiny stays plain: it would hardly shrink, and its compressor need not be loaded.
+        """
+        if len(plain) < PACK_SIZE_MIN:
+            return CODEC_PLAIN, plain
         packed = self.compressor().compress(plain)
         return (CODEC_PLAIN, plain) if packed is None else (self.codec, packed)
 

@@ -100,6 +100,21 @@ def flipped(share: bytes, place: int = 0) -> bytes:
     return bytes(changed)
 
 
+def test_what_is_tiny_stays_plain_and_loads_no_compressor() -> None:
+    def unwanted() -> Compressor:
+        raise AssertionError("the compressor was made")
+
+    plain = memoryview(bytes(pipeline.PACK_SIZE_MIN - 1))
+    packer = Packer(unwanted, zstd.CODEC)
+    assert packer.pack(Plain(plain)) == (CODEC_PLAIN, plain)
+    target = bytearray(len(plain))
+    packer.unpack_into(CODEC_PLAIN, plain, memoryview(target))
+    assert target == plain
+    codec, packed = make_stages().packer.pack(Plain(memoryview(bytes(pipeline.PACK_SIZE_MIN))))
+    assert codec == zstd.CODEC
+    assert len(packed) < pipeline.PACK_SIZE_MIN
+
+
 # --- There and back -----------------------------------------------------------------------------------------
 
 
