@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
@@ -40,7 +41,10 @@ from dfs.core.api import (
 
 DFS_API_VERSION: Final = 1
 NAME: Final = "tls"
-JOIN_SIZE_MAX: Final = 16 * 1024  # a TLS record; smaller neighbours are joined, larger buffers go as they are
+HEAD_SIZE: Final = 5  # of a record (RFC 8446, 5.1): type, version, size of the rest
+HANDSHAKE_RECORD: Final = 22
+RECORD_SIZE_MAX: Final = 16 * 1024
+JOIN_SIZE_MAX: Final = RECORD_SIZE_MAX  # smaller neighbours are joined, larger buffers go as they are
 GONE: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)  # what sending to such a server gives
 REFUSALS: Final = (  # OpenSSL's names of the alerts by which a server says that it does not take a client's
     *("CERTIFICATE_REQUIRED", "UNKNOWN_CA", "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "ACCESS_DENIED"),
@@ -235,6 +239,27 @@ class ServerStream(TlsStream):
         super().__init__(connection, peer)
         self._context = context
         self._digest = digest
+        self._awaited_size = 0  # of the client's first record, as far as it is known
+
+    def handshake(self, deadline_s: float) -> None:
+        """Begin when the client's first record is whole: one that comes byte by byte must not cost a turn each."""
+        if self._session is None:
+            self.attempt(self._first_record, select.POLLIN, deadline_s)
+        super().handshake(deadline_s)
+
+    def _first_record(self) -> None:
+        """Look for it. Raises: BlockingIOError: it is not whole; the system keeps silent until it is."""
+        head = self.connection.recv(HEAD_SIZE, socket.MSG_PEEK)
+        size = HEAD_SIZE
+        if len(head) == HEAD_SIZE and head[0] == HANDSHAKE_RECORD:
+            size += min(int.from_bytes(head[3:], "big"), RECORD_SIZE_MAX)
+        # Woken for less than what was waited for: it ended, or this system keeps no low-water mark.
+        woken, self._awaited_size = size == self._awaited_size, size
+        whole = woken or len(self.connection.recv(size, socket.MSG_PEEK)) == size
+        with suppress(OSError):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 if whole else size)
+        if not whole:
+            raise BlockingIOError
 
     def secure(self, connection: socket.socket) -> ssl.SSLSocket:
         """Greet as a server."""

@@ -6,6 +6,7 @@ import select
 import socket
 import ssl
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -269,6 +270,56 @@ def test_a_silent_peer_meets_the_deadline(listener: Listener) -> None:
         server.handshake(time.monotonic() + 0.01)
     client.close()
     server.close()
+
+
+def wakes(stream: Stream, within_ms: int) -> bool:
+    poller = select.poll()
+    poller.register(stream.fileno(), select.POLLIN)
+    return bool(poller.poll(within_ms))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no low-water mark")
+def test_a_greeting_that_comes_byte_by_byte_wakes_nobody(listener: Listener) -> None:
+    """Each byte would cost the node a turn, and a few hundred such peers its clients."""
+    client = tcp.make(TransportOptions()).connect(listener.address, soon())
+    server = listener.accept(soon())
+    greeting = client_hello()
+    for size in range(1, len(greeting)):
+        client.send([greeting[size - 1 : size]], soon())
+        if size in {1, 5}:  # until then it is not known how long it will be
+            assert wakes(server, 10_000)
+            with pytest.raises(TimedOutError):
+                server.handshake(time.monotonic())
+    assert not wakes(server, 0)
+    client.send([greeting[-1:]], soon())
+    assert wakes(server, 10_000)
+    with pytest.raises(TimedOutError):
+        server.handshake(time.monotonic())
+    assert wakes(client, 10_000), "it has answered"
+    client.close()
+    server.close()
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 100])
+def test_a_peer_that_leaves_within_its_greeting(listener: Listener, size: int) -> None:
+    client = tcp.make(TransportOptions()).connect(listener.address, soon())
+    server = listener.accept(soon())
+    client.send([client_hello()[:size]], soon())
+    with pytest.raises(TimedOutError):
+        server.handshake(time.monotonic() + 0.01)
+    client.close()
+    with pytest.raises(UnreachableError):
+        server.handshake(soon())
+    server.close()
+
+
+def client_hello() -> bytes:
+    """Return the first record of a client."""
+    written = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), written, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return written.read()
 
 
 def test_close_wakes_a_handshake(listener: Listener, threads: ThreadPoolExecutor) -> None:
