@@ -28,6 +28,7 @@ from inputs import SMALL_SIZE, freshen, make_random, make_small
 from lines import Report
 from plot import svg
 from rig import (
+    GIB,
     KIB,
     MIB,
     BenchError,
@@ -89,7 +90,7 @@ class Bench:
 def _put_get(
     vault: Vault, meter: Meter, source: Path, repeat: int, seed: int
 ) -> tuple[list[Sample], list[Sample]]:
-    """Put and get one file so often, other bytes each time."""
+    """Put and get one file so often, other bytes each time; once before to warm up, unless that is never."""
     back = source.with_suffix(".back")
     puts, gets = [], []
     for turn in range(repeat + 1):
@@ -99,19 +100,20 @@ def _put_get(
         if not filecmp.cmp(source, back, shallow=False):
             raise BenchError("the bytes that came back are others")
         back.unlink()
-    return puts[1:], gets[1:]
+    return puts[bool(repeat) :], gets[bool(repeat) :]
 
 
 def by_size(bench: Bench) -> None:
-    """Files from 1 KiB on."""
-    exponents = range(0, 17, 4) if bench.quick else range(0, 21, 2)
+    """Files from 1 KiB to 8 GiB."""
+    exponents = range(0, 17, 4) if bench.quick else (*range(0, 21, 2), 23)
     with Cluster(bench.folder / "sizes", bench.options) as cluster:
         meter, source = Meter(cluster), bench.folder / "source"
         with open_cluster(str(cluster.conf), state=bench.folder / "library") as vault:
             for number, exponent in enumerate(exponents):
                 size = KIB << exponent
                 make_random(source, size)
-                puts, gets = _put_get(vault, meter, source, bench.repeat, 100 * number)
+                repeat = bench.repeat if size <= GIB else 0
+                puts, gets = _put_get(vault, meter, source, repeat, 100 * number)
                 bench.keep("bytes", "put", size, puts, size=size, files=1)
                 bench.keep("bytes", "get", size, gets, size=size, files=1)
 

@@ -12,6 +12,7 @@ from attrs import evolve, field
 from dfs.core import bulk_rows, limits, messages, register
 from dfs.core.believing import checked, proven
 from dfs.core.bulk_rows import AcceptItem, RowState
+from dfs.core.confirming import confirm
 from dfs.core.effects import Answers, Operation, Reply, Send, ask, sleep, together
 from dfs.core.encoding import chop
 from dfs.core.errors import (
@@ -23,7 +24,6 @@ from dfs.core.errors import (
     UnknownOutcomeError,
     invariant,
 )
-from dfs.core.keys import confirm_tag
 from dfs.core.manifest import ENTRY_NONCE_SIZE, seal_entry
 from dfs.core.quorum import share_threshold
 from dfs.core.records import define, frozen
@@ -117,15 +117,45 @@ def change_registers(vault: Vault, changes: Sequence[Change]) -> Operation[Outco
     Raises:
         BusyError: the vault is closed; nothing was changed.
     """
-    require_open(vault)
-    by_key = {change.key: change for change in changes}
-    operations = [
-        change_group(vault, group, [by_key[key] for key in part]) for group, part in batches(vault, by_key)
-    ]
-    outcomes: Outcomes = {}
-    for part in (yield from together(operations)):
-        outcomes.update(part)
-    return outcomes
+    changing = Changing(vault, changes)
+    yield from changing.accept()
+    yield from changing.confirm()
+    return changing.outcomes()
+
+
+class Changing:
+    """Registers being changed step by step, for who does something else beside a step.
+
+    Raises: BusyError: the vault is closed.
+    """
+
+    def __init__(self, vault: Vault, changes: Sequence[Change]) -> None:
+        require_open(vault)
+        by_key = {change.key: change for change in changes}
+        self._vault = vault
+        self._parts = [
+            (group, _attempts([by_key[key] for key in part])) for group, part in batches(vault, by_key)
+        ]
+        self._prepared = False
+
+    def prepare(self) -> Operation[None]:
+        """Ask for promises; nothing is decided yet. To be left out where `accept` follows at once."""
+        self._prepared = True
+        yield from together([_prepare(self._vault, group, attempts) for group, attempts in self._parts])
+
+    def accept(self) -> Operation[None]:
+        """Decide, and have the values chosen or the attempts fail."""
+        yield from together([_choose(self._vault, *part, prepared=self._prepared) for part in self._parts])
+
+    def confirm(self) -> Operation[None]:
+        """Tell the nodes what was chosen, so that readers need not complete it."""
+        yield from together(
+            [confirm(self._vault, group, _chosen_of(attempts)) for group, attempts in self._parts]
+        )
+
+    def outcomes(self) -> Outcomes:
+        """Return how each register ended."""
+        return {key: outcome for _, attempts in self._parts for key, outcome in _outcomes(attempts).items()}
 
 
 @frozen
@@ -164,7 +194,18 @@ class _Attempt:
 
 def change_group(vault: Vault, group: Group, changes: Sequence[Change]) -> Operation[Outcomes]:
     """Change registers of one group, at most REGISTER_COUNT; see `change_registers`."""
-    attempts = [_Attempt(change, [change.after]) for change in changes]
+    attempts = _attempts(changes)
+    yield from _choose(vault, group, attempts, prepared=False)
+    yield from confirm(vault, group, _chosen_of(attempts))
+    return _outcomes(attempts)
+
+
+def _attempts(changes: Sequence[Change]) -> list[_Attempt]:
+    return [_Attempt(change, [change.after]) for change in changes]
+
+
+def _choose(vault: Vault, group: Group, attempts: Sequence[_Attempt], *, prepared: bool) -> Operation[None]:
+    """Bring attempts to their ends. ``prepared``: the nodes have been asked for the first promises."""
     for round_index in range(ATTEMPT_COUNT_MAX):
         running = [attempt for attempt in attempts if attempt.outcome is None]
         if not running:
@@ -172,7 +213,8 @@ def change_group(vault: Vault, group: Group, changes: Sequence[Change]) -> Opera
         if round_index > 1:  # duelling writers: random, growing pauses
             drawn = int.from_bytes(vault.entropy(2), "big") / 65536
             yield from sleep(drawn * round_index * limits.BACKOFF_S_MAX)
-        yield from _prepare(vault, group, running)
+        if round_index or not prepared:
+            yield from _prepare(vault, group, running)
         for attempt in running:
             if _promised(vault, group, attempt):
                 yield from _propose(vault, group, attempt)
@@ -182,9 +224,18 @@ def change_group(vault: Vault, group: Group, changes: Sequence[Change]) -> Opera
             attempt.outcome = _gave_up(attempt, "other clients keep writing it")
         elif isinstance(attempt.outcome, Changed) and attempt.item is not None:
             vault.floors.saw(attempt.change.key, attempt.ballot)
-    yield from _confirm(
-        vault, group, [attempt for attempt in attempts if isinstance(attempt.outcome, Changed)]
-    )
+
+
+def _chosen_of(attempts: Sequence[_Attempt]) -> list[tuple[AcceptItem, bool]]:
+    """Return what was chosen, each with whether it is safe."""
+    return [
+        (attempt.item, attempt.outcome.safe)
+        for attempt in attempts
+        if attempt.item is not None and isinstance(attempt.outcome, Changed)
+    ]
+
+
+def _outcomes(attempts: Sequence[_Attempt]) -> Outcomes:
     return {
         attempt.change.key: attempt.refusal
         if isinstance(attempt.outcome, Changed) and attempt.refusal
@@ -547,54 +598,3 @@ def _judge(
     reasons = f" ({vault.reasons(full)})" if full else ""
     reached = f"{len(accepted)} of {len(group.nodes)} nodes accepted, {group.quorum.write} needed"
     return _gave_up(attempt, reached + reasons)
-
-
-# --- Confirm ------------------------------------------------------------------------------------------------
-
-
-def _confirm(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operation[None]:
-    for durable in (False, True):
-        chosen = [
-            (attempt.item, attempt.outcome)
-            for attempt in attempts
-            if attempt.item is not None and isinstance(attempt.outcome, Changed)
-            if durable is (attempt.item.value[0] == EntryKind.TOMBSTONE)
-        ]
-        if not chosen:
-            continue
-        items = tuple(
-            messages.ConfirmItem(
-                item.key,
-                item.ballot,
-                confirm_tag(vault.keys, item.key, item.ballot, item.digest),
-                outcome.safe,
-            )
-            for item, outcome in chosen
-        )
-        request = messages.Confirm(vault.roster_digest, durable, items)
-        answers = yield from ask(
-            [Send(node, node, request) for node in group.nodes],
-            lambda answers: len(answers.replies) >= group.quorum.write,
-            quick=not durable,
-        )
-        if durable:
-            yield from _forget(vault, group, [item for item, _ in chosen], answers)
-
-
-def _forget(vault: Vault, group: Group, items: Sequence[AcceptItem], answers: Answers) -> Operation[None]:
-    """Drop tombstones that all n nodes hold confirmed; while a node does not count (JOINING) they stay."""
-    if len(answers.replies) < len(group.nodes) or not vault.counted.issuperset(group.nodes):
-        return
-    held = [
-        reply.response.held
-        for reply in answers.replies.values()
-        if isinstance(reply.response, messages.ConfirmReply)
-    ]
-    forgotten = tuple(
-        messages.PrepareItem(item.key, item.ballot)
-        for index, item in enumerate(items)
-        if len(held) == len(group.nodes) and all(index < len(answer) and answer[index] for answer in held)
-    )
-    if forgotten:
-        request = messages.Forget(vault.roster_digest, forgotten)
-        yield from ask([Send(node, node, request) for node in group.nodes])

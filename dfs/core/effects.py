@@ -7,7 +7,7 @@ more; a dropped one may be answered too, which is then ignored.
 
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from attrs import evolve, field
 
@@ -340,3 +340,10 @@ def together(operations: Sequence[Operation[T]], count_max: int = 0) -> Operatio
 
     jobs = [partial(job, operation=operation) for operation in operations]
     return (yield from parallel(jobs, list(range(count_max or len(operations)))))
+
+
+def beside(operation: Operation[T], other: Operation[S]) -> Operation[tuple[T, S]]:
+    """Run two operations side by side and return both results."""
+    both: list[Operation[Any]] = [operation, other]
+    first, second = yield from together(both)
+    return first, second

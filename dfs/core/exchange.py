@@ -3,8 +3,11 @@
 Who goes on with it is for others to decide (link.py); it must be one thread at a time.
 """
 
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Final, TypeAlias
+
+from attrs import field
 
 from dfs.core import limits, messages
 from dfs.core.effects import Event, Send
@@ -30,21 +33,21 @@ class Traffic:
 class Connection:
     """``timeout_s``: how long it may be silent; short until the node has said who it is.
 
-    ``owed``: an exchange whose reply nobody needs any more, but which comes before any other.
+    ``line``: the requests under way, in the order their replies come.
     """
 
     stream: Stream
     session: Session
     timeout_s: float
-    owed: "Exchange | None" = None
+    line: "deque[Exchange]" = field(factory=deque)
 
 
 @define(eq=False)
 class Job:
     """One request on its way. ``post`` is called once, with the event that answers it.
 
-    ``again``: it was sent before, over a connection that had ended. ``exchange``: it is under way, and who
-    has the job goes on with it. ``direct``: that is who began it, no thread of the link.
+    ``again``: it was sent before, over a connection that had ended. ``exchange``: it is under way, and no
+    thread of the link goes on with it yet. ``direct``: who began it does. ``queued``: a thread will.
     """
 
     send: Send
@@ -59,6 +62,7 @@ class Job:
     again: bool = False
     exchange: "Exchange | None" = None
     direct: bool = False
+    queued: bool = False
 
     @property
     def expiry_s(self) -> float | None:
@@ -70,7 +74,7 @@ class Job:
 
 
 class Exchange:
-    """A request and its reply. ``into``: see Send. ``job``: whose progress it is, None within a login.
+    """A request and its reply. ``into``: see Send. ``job``: who waits for it; None: nobody does.
 
     Its methods raise UnreachableError, TimedOutError, ProtocolError, or what the node answered instead.
     """
@@ -87,27 +91,27 @@ class Exchange:
         traffic: Traffic,
     ) -> None:
         self.connection: Final = connection
-        self._job = job
+        self.job = job
         self._env = env
         self._traffic = traffic
-        self._before, connection.owed = connection.owed, None
-        self._request = request
+        self.request: Final = request
         self._unsent: Sequence[Buffer] = bulk
         self._encoded = False
         self._taking = self._take(into)
         self._target = next(self._taking)  # what the next bytes go into
         self._filled = 0
+        self._outcome: Told | DfsError | None = None
         self.begun_s: Final = env.monotonic_s()
-        self._active_s = self.begun_s
+        self.active_s = self.begun_s  # when its node last showed that it is at work
 
     @property
     def deadline_s(self) -> float:
         """When the node has been silent for too long."""
-        return self._active_s + self.connection.timeout_s
+        return self.active_s + self.connection.timeout_s
 
     @property
     def unsent_size(self) -> int:
-        """Bytes still to send, as far as they are known."""
+        """Bytes still to send, but for the head of a request that was not begun."""
         return sum(len(memoryview(buffer)) for buffer in self._unsent)
 
     @property
@@ -115,33 +119,16 @@ class Exchange:
         """Whether the request is on its way."""
         return self._encoded and not self._unsent
 
-    @property
-    def owing(self) -> "Exchange | None":
-        """Whose reply comes next over the connection."""
-        return self if self._encoded else self._before
-
-    def encode(self, *, wait: bool) -> bool:
-        """Get ready to send; False when the reply that is owed before has not come."""
-        if self._encoded:
-            return True
-        if self._before is not None:
-            try:
-                if wait:
-                    self._before.answer()
-                elif self._before.go_on() is None:
-                    return False
-            except (UnreachableError, TimedOutError, ProtocolError):
-                raise
-            except DfsError:
-                pass  # a refusal that nobody needs to know
-            self._before = None
-        self._encoded = True
-        self._unsent = (self.connection.session.ask(self._request, self._unsent), *self._unsent)
-        return True
+    def encode(self) -> None:
+        """Take the place in line, if that was not done before."""
+        if not self._encoded:
+            self._encoded = True
+            self._unsent = (self.connection.session.ask(self.request, self._unsent), *self._unsent)
+            self.connection.line.append(self)
 
     def send(self, piece_size: int) -> None:
         """Send the request, so many bytes at a time that progress can be seen."""
-        self.encode(wait=True)
+        self.encode()
         pieces: list[Buffer] = []
         size = 0
         buffers, self._unsent = self._unsent, ()
@@ -157,33 +144,57 @@ class Exchange:
         if pieces:
             self._send(pieces, size)
 
+    def clear_line(self) -> None:
+        """Wait for all replies that come before: a node that cannot send them takes no large request in."""
+        line = self.connection.line
+        while line and line[0] is not self:
+            line[0].advance(wait=True)
+
     def answer(self) -> Told:
-        """Wait for the reply."""
-        while True:
-            while self._filled < len(self._target):
-                self._receive(self.deadline_s)
-            if (told := self._next()) is not None:
-                return told
+        """Wait for the reply, and for those that come before it."""
+        while self._outcome is None:
+            self.connection.line[0].advance(wait=True)
+        return self._told()
 
     def go_on(self) -> Told | None:
-        """Take in what is there of the reply; None: not all is."""
-        while True:
+        """Take in what is there of the reply, after those that nobody waits for; None: not all is."""
+        while self._outcome is None:
+            first = self.connection.line[0]
+            if (first is not self and first.job is not None) or not first.advance(wait=False):
+                return None
+        return self._told()
+
+    def _told(self) -> Told:
+        assert self._outcome is not None
+        if isinstance(self._outcome, DfsError):
+            raise self._outcome
+        return self._outcome
+
+    def advance(self, *, wait: bool) -> bool:
+        """Take in the reply, which is the next to come; False: not all of it is there."""
+        while self._outcome is None:
             while self._filled < len(self._target):
                 try:
-                    self._receive(0.0)
+                    self._receive(self.deadline_s if wait else 0.0)
                 except TimedOutError:
-                    return None
-            if (told := self._next()) is not None:
-                return told
+                    if wait:
+                        raise
+                    return False
+            self._next()
+        self.connection.line.popleft()
+        return True
 
-    def _next(self) -> Told | None:
-        """Begin with the next part of the reply; return the reply when there is none."""
+    def _next(self) -> None:
+        """Begin with the next part of the reply; without one it is whole."""
         try:
             self._target = next(self._taking)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return] # what `_take` returns
+            self._outcome = end.value
+        except (UnreachableError, TimedOutError, ProtocolError):
+            raise
+        except DfsError as refusal:
+            self._outcome = refusal
         self._filled = 0
-        return None
 
     def _send(self, pieces: Sequence[Buffer], size: int) -> None:
         self.connection.stream.send(pieces, self._env.monotonic_s() + self.connection.timeout_s)
@@ -199,9 +210,12 @@ class Exchange:
         self._progressed()
 
     def _progressed(self) -> None:
-        self._active_s = self._env.monotonic_s()
-        if self._job is not None:
-            self._job.progress_s = self._active_s
+        """Note that the node is at work, for those that wait behind as well."""
+        now_s = self._env.monotonic_s()
+        for exchange in self.connection.line:
+            exchange.active_s = now_s
+            if exchange.job is not None:
+                exchange.job.progress_s = now_s
 
     def _take(self, into: Sequence[memoryview] | None) -> Generator[memoryview, None, Told]:
         """Yield what is to be filled next, and return the reply."""

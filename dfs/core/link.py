@@ -36,6 +36,7 @@ from dfs.core.wire import Mark, RosterDiffersError, Session
 
 SEND_SIZE: Final = 512 * limits.KIB  # bulk is sent in pieces, so that progress can be seen
 DIRECT_SIZE_MAX: Final = 16 * limits.KIB  # an idle connection takes so much at once, whatever its node does
+LINE_COUNT_MAX: Final = 3  # requests under way over one connection
 
 
 @frozen
@@ -145,19 +146,24 @@ class Link:
         post(job, Failed(send.tag, down or UnreachableError("closed")))
         return job
 
-    def begin(self, send: Send, post: Callable[[Job, Event], None]) -> Job | None:
+    def begin(self, send: Send, post: Callable[[Job, Event], None], behind: Job | None = None) -> Job | None:
         """Send a small request at once, over a connection that is idle; None if that cannot be.
 
-        Who began it goes on with it (`go_on`) whenever its stream is ready, hands it over (`hand_over`) or
-        leaves it (`leave`).
+        ``behind``: a direct request of the same caller, over whose connection it may go instead. Who began it
+        goes on with it (`go_on`) whenever its stream is ready, hands it over (`hand_over`) or leaves it
+        (`leave`).
         """
         if send.into is not None or self._paced:
             return None
         with self._lock:
-            usable = self.down is None and not self._closed and not self._queue
-            if not usable or not self._parked or self._parked[-1].stream.fileno() < 0:
-                return None  # there is none, or no selector can watch it
-            connection = self._parked.pop()
+            if self.down is not None or self._closed or self._queue:
+                return None
+            if self._parked and self._parked[-1].stream.fileno() >= 0:  # one that a selector can watch
+                connection = self._parked.pop()
+            elif behind is not None and behind.exchange is not None and _may_follow(send, behind.exchange):
+                connection = behind.exchange.connection
+            else:
+                return None
         job = Job(send, post, progress_s=self._env.monotonic_s(), direct=True)
         try:
             job.exchange = self._exchange(job, connection)
@@ -175,11 +181,11 @@ class Link:
         exchange = self._direct(job)
         try:
             if not exchange.is_sent:
-                if exchange.encode(wait=False):
-                    if exchange.unsent_size > DIRECT_SIZE_MAX:
-                        self.hand_over(job)
-                    else:
-                        exchange.send(self._piece_size)
+                exchange.encode()
+                if exchange.unsent_size > DIRECT_SIZE_MAX:
+                    self.hand_over(job)
+                else:
+                    exchange.send(self._piece_size)
                 return None
             told = exchange.go_on()
         except DfsError as error:
@@ -196,11 +202,11 @@ class Link:
     def leave(self, job: Job) -> None:
         """Leave a direct request alone whose answer is not needed any more."""
         exchange = self._direct(job)
-        job.exchange = job.stream = None
-        job.direct = False
-        exchange.connection.owed = exchange.owing
         with self._lock:
-            self._parked.insert(0, exchange.connection)
+            job.exchange = job.stream = exchange.job = None
+            job.direct = False
+            if not self._serve_line(exchange.connection):
+                self._parked.insert(0, exchange.connection)
 
     def _direct(self, job: Job) -> Exchange:
         invariant(job.direct, "somebody else goes on with this request")
@@ -208,10 +214,13 @@ class Link:
         return job.exchange
 
     def hand_over(self, job: Job) -> None:
-        """Let a thread go on with a request that was begun."""
+        """Let a thread go on with a request that was begun, once those before it in line are answered."""
         with self._lock:
             job.direct = False
-            self._queue_up(job)
+            if job.exchange is None:
+                self._queue_up(job)
+            else:
+                self._serve_line(job.exchange.connection)
 
     def cut(self, job: Job) -> None:
         """Give up on a request whose patience is over; its event follows when its thread lets go."""
@@ -220,13 +229,15 @@ class Link:
             if job.remember and self._away is None:
                 self._away = TimedOutError("does not answer")
                 self._probe_later()
-            waiting = job in self._queue or job.direct
+            waiting = job in self._queue or job.exchange is not None
             job.direct = False
+            exchange, job.exchange = job.exchange, None
             if job in self._queue:
                 self._queue.remove(job)
         if waiting:
-            if job.exchange is not None:
-                self._drop(job.exchange.connection)
+            if exchange is not None:
+                exchange.job = None
+                self._drop(exchange.connection)
             job.post(job, Failed(job.send.tag, TimedOutError("does not answer")))
         elif (stream := job.stream) is not None:
             stream.close()
@@ -251,6 +262,7 @@ class Link:
 
     def _queue_up(self, job: Job) -> None:
         """Queue a job for a thread; the lock is held."""
+        job.queued = True
         self._queue.append(job)
         if self._idle:
             self._idle.pop().release()
@@ -264,19 +276,21 @@ class Link:
     def _run(self) -> None:
         try:
             while (job := self._next()) is not None:
-                self._serve(job)
+                self._serve(*job)
         finally:
             with self._lock:
                 self._threads -= 1
                 if self._queue:  # this thread ended early, by a bug: somebody must answer the rest
                     self._start()
 
-    def _next(self) -> Job | None:
+    def _next(self) -> tuple[Job, Exchange | None] | None:
         bell = threading.Lock()
         while True:
             with self._lock:
                 if self._queue:
-                    return self._queue.popleft()
+                    job = self._queue.popleft()
+                    exchange, job.exchange = job.exchange, None
+                    return job, exchange
                 if self._closed:
                     return None
                 bell.acquire()
@@ -284,21 +298,21 @@ class Link:
             with bell:  # until it is released by whoever takes it off the list
                 pass
 
-    def _serve(self, job: Job) -> None:
-        """Answer one job."""
+    def _serve(self, job: Job, exchange: Exchange | None) -> None:
+        """Answer one job, which may be under way."""
         event: Event | None = None
         try:
             while event is None:
-                event = self._try(job)
+                event = self._try(job, exchange)
+                exchange = None
         finally:
             if event is None:  # a bug ends this thread, but nobody may wait for ever
                 event = Failed(job.send.tag, LocalProtocolError(f"{self.label}: a request ended unforeseen"))
             job.stream = None
             job.post(job, event)
 
-    def _try(self, job: Job) -> Event | None:
+    def _try(self, job: Job, exchange: Exchange | None) -> Event | None:
         """Ask, or go on with asking; None: the connection had ended meanwhile, one more try is due."""
-        exchange, job.exchange = job.exchange, None
         connection = None if exchange is None else exchange.connection
         fresh = False
         try:
@@ -306,6 +320,9 @@ class Link:
                 connection = None if job.again else self._kept()
                 fresh = connection is None
                 connection = connection or self._connect_for(job)
+            if fresh and isinstance(job.send.request, messages.Ping):  # it has answered just now
+                self._keep(connection)
+                return Reply(job.send.tag, messages.Empty(), b"", self.told.mark, job.again)
             exchange = exchange or self._exchange(job, connection)
             told = self._told_by(exchange, job)
         except DfsError as error:
@@ -327,7 +344,9 @@ class Link:
         job.stream = exchange.connection.stream
         if job.cut:
             raise TimedOutError("does not answer")
-        exchange.send(self._piece_size)
+        if not exchange.is_sent:
+            exchange.clear_line()
+            exchange.send(self._piece_size)
         return exchange.answer()
 
     def _exchange(self, job: Job, connection: Connection) -> Exchange:
@@ -364,13 +383,25 @@ class Link:
             return self._parked.pop() if self._parked else None
 
     def _keep(self, connection: Connection) -> None:
-        """Keep a connection for the next request, unless there are enough."""
+        """Go on with who waits in its line, else keep a connection for the next request, if it is wanted."""
         with self._lock:
             keep = not self._closed and len(self._streams) <= self._connection_count_max
+            if self._serve_line(connection):
+                return
             if keep:
                 self._parked.append(connection)
         if not keep:
             self._drop(connection)
+
+    def _serve_line(self, connection: Connection) -> bool:
+        """Return whether somebody waits in line; a thread is sought for the first of them if it needs one.
+
+        The lock is held.
+        """
+        jobs = [exchange.job for exchange in connection.line if exchange.job is not None]
+        if jobs and not jobs[0].direct and not jobs[0].queued:
+            self._queue_up(jobs[0])
+        return bool(jobs)
 
     def _failure(self, job: Job, error: DfsError) -> DfsError:
         with self._lock:
@@ -388,6 +419,12 @@ class Link:
         connection.stream.close()
         with self._lock:
             self._streams.discard(connection.stream)
+            for exchange in connection.line:  # who waits there without a thread hears of it from one
+                job = exchange.job
+                if job is None or job.exchange is not exchange:
+                    exchange.job = None  # this is over for it
+                elif not job.direct and not job.queued:
+                    self._queue_up(job)
 
     def _connect(self, job: Job | None, timeout_s: float | None = None) -> Connection:
         """Connect, check who it is, log in. ``timeout_s``: of each step, if not the usual one.
@@ -512,6 +549,18 @@ class Link:
         except DfsError:
             return True  # it answers; the next request tells what is wrong
         return True
+
+
+def _may_follow(send: Send, before: Exchange) -> bool:
+    """Return whether a request may go over a connection behind others, the last of which is ``before``.
+
+    What a node answers at once must not wait for its disk: a hurried request would be given up for it.
+    """
+    line = before.connection.line
+    waits = any(messages.waits_for_disk(exchange.request) for exchange in line)
+    return (
+        before.is_sent and len(line) < LINE_COUNT_MAX and (messages.waits_for_disk(send.request) or not waits)
+    )
 
 
 def labels(links: Mapping[NodeId, Link]) -> dict[NodeId, str]:

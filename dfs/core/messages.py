@@ -569,3 +569,11 @@ def shape_of(cls: type[Message]) -> Shape:
     if cls not in _SHAPES:
         _SHAPES[cls] = record(cls, *(attribute.metadata["shape"] for attribute in fields(cls)))
     return _SHAPES[cls]
+
+
+PROMPT: Final = frozenset({Ping, Read, List, ListDigest, Has, Fetch, Status, Quota})
+
+
+def waits_for_disk(request: Request) -> bool:
+    """Return whether the answer may have to wait until something is on the node's disk."""
+    return request.durable if isinstance(request, Confirm) else type(request) not in PROMPT

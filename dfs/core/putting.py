@@ -10,8 +10,8 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 from attrs import evolve, field
 
 from dfs.core import limits, pipeline
-from dfs.core.consensus import Change, Changed, Outcomes, Proposal, change_registers
-from dfs.core.effects import Operation, parallel, together, work
+from dfs.core.consensus import Change, Changed, Changing, Outcomes, Proposal
+from dfs.core.effects import Operation, beside, parallel, together, work
 from dfs.core.errors import (
     ConflictError,
     DfsError,
@@ -133,16 +133,18 @@ def put_files(vault: Vault, items: Sequence[PutItem], making: Making) -> Operati
     ensured = yield from ensure_folders(vault, folders, found)
     errors |= _below(items, errors, ensured)
     wanted = [item for item in items if item.path not in errors]
-    bodies = yield from _store_bodies(vault, wanted, states, making)
+    bodies: dict[str, _Body | DfsError] = {}
+    changes = [_change(vault, keys[item.path], item, bodies, states[item.path], making) for item in wanted]
+    changing = Changing(vault, changes)
+    yield from _store_bodies(vault, wanted, states, making, bodies, changing.prepare)
     errors |= {path: body for path, body in bodies.items() if isinstance(body, DfsError)}
     stored = {path: body for path, body in bodies.items() if isinstance(body, _Body)}
-    changes = [
-        _change(vault, keys[item.path], item, stored[item.path], states[item.path], making)
-        for item in items
-        if item.path in stored
-    ]
-    outcomes = yield from change_registers(vault, changes)
-    ensured = yield from _ensure_again(vault, folders)
+    yield from changing.accept()
+    if folders:
+        _, ensured = yield from beside(changing.confirm(), _ensure_again(vault, folders))
+    else:
+        yield from changing.confirm()
+    outcomes = changing.outcomes()
     for path, error in _below(items, errors, ensured).items():
         if not isinstance(outcomes[keys[path]], DfsError):
             errors[path] = UnknownOutcomeError(
@@ -186,15 +188,24 @@ def _refusal(item: PutItem, found: Found) -> DfsError | None:
 
 
 def _change(
-    vault: Vault, key: RegisterKey, item: PutItem, body: _Body, found: Found, making: Making
+    vault: Vault,
+    key: RegisterKey,
+    item: PutItem,
+    bodies: Mapping[str, "_Body | DfsError"],
+    found: Found,
+    making: Making,
 ) -> Change:
+    """``bodies``: of all files, once they are stored."""
     group = vault.group(key.directory)
-    threshold = _threshold(group, body.claims)
 
     def decide(current: Entry | None) -> Proposal:
+        body = bodies[item.path]
+        if isinstance(body, DfsError):
+            raise body
         error = _refusal(item, evolve(found, entry=current, stale=False, error=None))
         if error is not None:
             raise error
+        threshold = _threshold(group, body.claims)
         _require_holders(vault, group, body, threshold, making)
         return Proposal(body.entry, body.claims, body.holders, threshold)
 
@@ -276,22 +287,30 @@ def report(
 
 
 def _store_bodies(
-    vault: Vault, items: Sequence[PutItem], states: Mapping[str, Found], making: Making
-) -> Operation[dict[str, "_Body | DfsError"]]:
+    vault: Vault,
+    items: Sequence[PutItem],
+    states: Mapping[str, Found],
+    making: Making,
+    bodies: dict[str, "_Body | DfsError"],
+    prepare: Callable[[], Operation[None]],
+) -> Operation[None]:
+    """Store the bytes of files, and note in ``bodies`` what became of each.
+
+    ``prepare``: asks for the promises of all of them. It is called if that may go on beside the only request
+    that stores: promises that are old when they are needed may be worth nothing.
+    """
     small: list[PutItem] = []
     large: list[PutItem] = []
     for item in items:
         is_small = item.content.size is not None and item.content.size <= limits.SMALL_SIZE_MAX
         (small if is_small else large).append(item)
-    bodies: dict[str, _Body | DfsError] = {}
-    batches = [
-        _store_small(vault, group, batch, states, making) for group, batch in _small_batches(vault, small)
-    ]
-    for part in (yield from together(batches, len(making.slots))):
+    batches = list(_small_batches(vault, small))
+    preparing = prepare if len(batches) == 1 and not large else None
+    parts = [_store_small(vault, group, batch, states, making, preparing) for group, batch in batches]
+    for part in (yield from together(parts, len(making.slots))):
         bodies.update(part)
     for item in large:
         bodies[item.path] = yield from _caught(_store_large(vault, item, making))
-    return bodies
 
 
 def _caught(operation: Operation[T]) -> Operation[T | DfsError]:
@@ -376,7 +395,12 @@ def _manifest(stages: Stages, facts: bytes, chunks: Sequence[Chunk]) -> Manifest
 
 
 def _store_small(
-    vault: Vault, group: Group, items: Sequence[PutItem], states: Mapping[str, Found], making: Making
+    vault: Vault,
+    group: Group,
+    items: Sequence[PutItem],
+    states: Mapping[str, Found],
+    making: Making,
+    preparing: Callable[[], Operation[None]] | None,
 ) -> Operation[dict[str, "_Body | DfsError"]]:
     def make() -> list[_Small | DfsError]:
         made = []
@@ -398,7 +422,11 @@ def _store_small(
         for item, small in zip(items, made, strict=True)
         if isinstance(small, _Small) and small.stripe is not None
     )
-    stored = yield from store_stripes(group, [stripe for stripe, _ in placed.values()], expect_new=is_new)
+    storing = store_stripes(group, [stripe for stripe, _ in placed.values()], expect_new=is_new, hasty=True)
+    if preparing is not None and placed:
+        stored, _ = yield from beside(storing, preparing())
+    else:
+        stored = yield from storing
     share = stored.sent_size // max(1, len(placed))
     bodies: dict[str, _Body | DfsError] = {}
     for item, small in zip(items, made, strict=True):

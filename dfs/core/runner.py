@@ -86,6 +86,10 @@ class _Run:
     ready: list[_Posted] = field(factory=list)
     count: int = 0
 
+    def last_direct(self, link: Link) -> Job | None:
+        """Return the last of the direct requests to a node, None without one."""
+        return next((job for other, job in reversed(self.direct.values()) if other is link), None)
+
     def due_s(self) -> float | None:
         """Return when something is due without an event, None if nothing is."""
         times = [job.expiry_s for _, job in self.hurried.values() if job.expiry_s is not None and not job.cut]
@@ -164,7 +168,7 @@ class Runner:
         def post(job: Job, event: Event) -> None:
             run.posted.put((job, event))
 
-        job = link.begin(effect, post) if not run.elsewhere else None
+        job = link.begin(effect, post, run.last_direct(link)) if not run.elsewhere else None
         if job is None:
             job = link.submit(effect, post)
         if job.direct:

@@ -5,7 +5,7 @@ guessed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import field
 
@@ -16,6 +16,8 @@ from dfs.core.pipeline import Stripe
 from dfs.core.records import frozen
 from dfs.core.transfer import Group
 from dfs.core.types import NodeId
+
+UNASKED_SIZE_MAX: Final = 8 * limits.KIB  # for one node: TCP sends twice as much before anything comes back
 
 
 @frozen
@@ -46,6 +48,10 @@ class Stored:
 Shares: TypeAlias = list[tuple[Placed, int]]  # shares by stripe and index
 
 
+def _size(shares: Shares) -> int:
+    return sum(placed.stripe.share_size for placed, _ in shares)
+
+
 def _batches(shares: Shares) -> Iterator[Shares]:
     batch: Shares = []
     size = 0
@@ -60,11 +66,14 @@ def _batches(shares: Shares) -> Iterator[Shares]:
         yield batch
 
 
-def store_stripes(group: Group, stripes: Sequence[Placed], *, expect_new: bool = False) -> Operation[Stored]:
+def store_stripes(
+    group: Group, stripes: Sequence[Placed], *, expect_new: bool = False, hasty: bool = False
+) -> Operation[Stored]:
     """Bring stripes to their nodes: ask each what it has, send what it lacks.
 
     ``expect_new``: probably nobody has any. One node is asked, and while it has none, all others are believed
-    to have none either: what they have after all comes once more, and is kept once.
+    to have none either: what they have after all comes once more, and is kept once. ``hasty``: not even one
+    is asked where asking takes as long as sending.
     """
     if not stripes:
         return Stored(frozenset(group.nodes), 0)
@@ -73,6 +82,8 @@ def store_stripes(group: Group, stripes: Sequence[Placed], *, expect_new: bool =
         for node in group.nodes
     }
     asked = [stripes[0].rows[0][0]] if expect_new else list(group.nodes)  # another one for each stripe
+    if expect_new and hasty and max(map(_size, wanted.values())) <= UNASKED_SIZE_MAX:
+        asked = []
     lacking, errors = yield from _lacking({node: wanted[node] for node in asked})
     found = any(len(shares) < len(wanted[node]) for node, shares in lacking.items())
     if expect_new and (found or errors):
@@ -86,7 +97,7 @@ def store_stripes(group: Group, stripes: Sequence[Placed], *, expect_new: bool =
         sends = [_store(node, batch) for node, batch in batches.items()]
         answers = yield from ask(sends, lambda answers: len(answers.replies) >= group.quorum.write)
         errors.update(answers.errors)
-        sent_size += sum(placed.stripe.share_size for node in answers.replies for placed, _ in batches[node])
+        sent_size += sum(_size(batches[node]) for node in answers.replies)
         queues = {node: queue for node, queue in queues.items() if queue and node not in errors}
     holders = frozenset(lacking) - frozenset(errors)
     return Stored(holders, sent_size, errors, found)

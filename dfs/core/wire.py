@@ -7,9 +7,11 @@ length is checked before anything is allocated. See docs/formats.md.
 
 import enum
 import struct
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from attrs import field
 from xxhash import xxh3_128_digest
 
 from dfs.core import encoding, errors, limits, messages
@@ -226,11 +228,11 @@ _WITH_BULK: Final = frozenset({messages.Claims, messages.Accept, messages.Store,
 
 @define
 class Session:
-    """The state both ends keep of a connection; requests are answered one at a time, in order."""
+    """The state both ends keep of a connection; requests are answered one by one, as they came."""
 
     phase: Phase = Phase.CONNECTED
     request_id: int = 0
-    _waiting: type[Request] | None = None
+    _waiting: deque[tuple[int, type[Request]]] = field(factory=deque)
 
     def allow(self, request: type[Request]) -> None:
         """Check that a request may be sent or received now.
@@ -250,21 +252,22 @@ class Session:
         """Client: return the head of the next request."""
         self.allow(type(request))
         self.request_id += 1
-        self._waiting = type(request)
+        self._waiting.append((self.request_id, type(request)))
         return encode_request(request, self.request_id, bulk)
 
     def answered(self, header: Header, control: bytes) -> tuple[Response, Mark]:
-        """Client: return the reply to the request just asked.
+        """Client: return the reply to the first of the requests that were asked and not answered yet.
 
         Raises:
             RemoteProtocolError: not the reply that is due. DfsError: the node refused, see FAULTS.
         """
-        if self._waiting is None or header.role is Role.REQUEST:
+        if not self._waiting or header.role is Role.REQUEST:
             raise RemoteProtocolError("a reply nobody asked for")
-        if header.request_id != self.request_id or header.code != CODES[self._waiting]:
+        request_id, waiting = self._waiting[0]
+        if header.request_id != request_id or header.code != CODES[waiting]:
             raise RemoteProtocolError("a reply to another request")
         message, mark = decode_control(header, control)
-        waiting, self._waiting = self._waiting, None
+        self._waiting.popleft()
         if isinstance(message, ErrorReply):
             raise fault_of(message)
         self.advance(waiting)

@@ -242,7 +242,7 @@ class ServerStream(TlsStream):
         self._awaited_size = 0  # of the client's first record, as far as it is known
 
     def handshake(self, deadline_s: float) -> None:
-        """Begin when the client's first record is whole: one that comes byte by byte must not cost a turn each."""
+        """Begin once the client's first record is whole: come byte by byte, it must not cost a turn each."""
         if self._session is None:
             self.attempt(self._first_record, select.POLLIN, deadline_s)
         super().handshake(deadline_s)

@@ -21,7 +21,7 @@ def interruptible() -> None:
 
 
 def started(cluster: Any, **variables: str) -> "pexpect.spawn[str]":
-    cluster.file("f.txt", os.urandom(5000))
+    cluster.file("f.txt", os.urandom(17_900))
     command, *arguments = cluster.command("client")
     environment = {**cluster.environment, "TERM": "xterm", **variables}
     spawned = pexpect.spawn(
@@ -59,7 +59,7 @@ def test_a_session_with_history_and_completion(prompt: "pexpect.spawn[str]", clu
     assert "Alice: 4 of 4 nodes, survives any 2. HELP lists commands" in (prompt.before or "")
     prompt.send("PUT f\t")
     prompt.expect_exact("txt")  # completion takes a moment
-    told(prompt, "\r", "File send.  4.9 KiB, 4 of 4 nodes, survives any 2")
+    told(prompt, "\r", "File send.  17.5 KiB, 4 of 4 nodes, survives any 2")
     told(prompt, "MKDIR sub\r", "sub/ created.")
     prompt.send("put f.txt s\t")
     prompt.expect_exact("ub/")
@@ -88,7 +88,7 @@ def test_folders_and_commands_of_dfs(prompt: "pexpect.spawn[str]") -> None:
     told(prompt, "cd photos\r", "/photos")
     prompt.send("put f.t\t")
     prompt.expect_exact("xt")
-    told(prompt, "\r", "File send.  4.9 KiB")
+    told(prompt, "\r", "File send.  17.5 KiB")
     told(prompt, "stat f.txt\r", "photos/f.txt", "complete 4/4", "on DFS4")
     told(prompt, "tree -L 1 /\r", "photos/", "1 folder, 1 file")
     prompt.send("cat --r\t")

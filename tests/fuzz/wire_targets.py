@@ -99,7 +99,7 @@ def _reply(raw: bytes) -> object:
     """Byte 0 is what was asked, byte 1 the role of the answer, the rest its control body."""
     request = MESSAGES[_CODES[(raw[0] if raw else 0) % len(_CODES)]][0]
     session = Session(wire.Phase.AUTHENTICATED, 1)
-    session._waiting = request
+    session._waiting.append((1, request))
     role = Role.ERROR if raw[1:2] == b"\x02" else Role.REPLY
     header = _sealed_header(role, CODES[request], raw[2:])
     if role is Role.ERROR:  # what a node says it met may be anything, even what only we may say

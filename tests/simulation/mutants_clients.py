@@ -10,6 +10,7 @@ from typing import Any
 from attrs import evolve
 
 from dfs.core import (
+    confirming,
     consensus,
     folders,
     getting,
@@ -329,7 +330,7 @@ def tombstones_while_joining() -> Patches:
 
         return forget
 
-    return [Patch(consensus, "_forget", changed)]
+    return [Patch(confirming, "_forget", changed)]
 
 
 def joining_counts() -> Patches:

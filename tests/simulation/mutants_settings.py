@@ -259,14 +259,15 @@ def watched_confirms() -> Patches:
     """`safe` is said of a version only when H nodes have its shares; none is completed with fewer than k."""
     census = Census()
 
-    def confirming(original: Function) -> Function:
-        def confirm(vault: Vault, group: Group, attempts: Sequence[Any]) -> Operation[None]:
+    def choosing(original: Function) -> Function:
+        def choose(vault: Vault, group: Group, attempts: Sequence[Any], *, prepared: bool) -> Operation[None]:
+            yield from original(vault, group, attempts, prepared=prepared)
             for attempt in attempts:
-                for claim in (attempt.proposal.claims or ()) if attempt.item is not None else ():
-                    look(group, attempt, claim)
-            yield from original(vault, group, attempts)
+                if attempt.item is not None and isinstance(attempt.outcome, consensus.Changed):
+                    for claim in attempt.proposal.claims or ():
+                        look(group, attempt, claim)
 
-        return confirm
+        return choose
 
     def look(group: Group, attempt: Any, claim: Claim) -> None:
         count = census.holders(attempt.change.key, attempt.ballot, claim)
@@ -276,7 +277,7 @@ def watched_confirms() -> Patches:
         if not attempt.own and count < claim.geometry.needed:
             world.violate(f"a reader completed a version of which {count} shares are left")
 
-    return [census.patch(), Patch(consensus, "_confirm", confirming)]
+    return [census.patch(), Patch(consensus, "_choose", choosing)]
 
 
 def watched_outcomes() -> Patches:

@@ -85,8 +85,15 @@ class Bench:
     def submit(self, tag: object, request: messages.Request = messages.Ping(), **more: Any) -> Job:  # noqa: B008
         return self.link.submit(Send(tag, NODE, request, **more), lambda _, event: self.events.put(event))
 
-    def begin(self, tag: object, request: messages.Request = messages.Ping(), **more: Any) -> Job | None:  # noqa: B008
-        return self.link.begin(Send(tag, NODE, request, **more), lambda _, event: self.events.put(event))
+    def begin(
+        self,
+        tag: object,
+        request: messages.Request = messages.Ping(),  # noqa: B008
+        behind: Job | None = None,
+        **more: Any,
+    ) -> Job | None:
+        send = Send(tag, NODE, request, **more)
+        return self.link.begin(send, lambda _, event: self.events.put(event), behind)
 
     def finish(self, job: Job) -> Event:
         """Go on with a direct request to its end."""

@@ -155,6 +155,7 @@ def test_a_day_at_the_prompt(farm: Farm, say: Say) -> None:
     assert say("LIST") == [FILES_ARE, "No file Found"]
     assert say("PUT f.txt") == [f"File send.  3.2 KiB, {UP}"]
     assert say("MKDIR sub") == ["sub/ created."]
+    assert say("put f.txt sub") == [f"File send.  3.2 KiB, {UP}"], "so little is sent unasked"
     assert say("put f.txt sub") == [f"File send.  3.2 KiB, {UP}  (0 B of shares sent, already stored)"]
     assert say("List") == [FILES_ARE, "f.txt", "sub/"]
     assert say("LIST sub/") == say("ls sub") == [FILES_ARE, "f.txt"]

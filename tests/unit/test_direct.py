@@ -24,6 +24,7 @@ from dfs.core.effects import (
 )
 from dfs.core.env import RealEnv
 from dfs.core.errors import RealmError, TimedOutError, UnreachableError
+from dfs.core.exchange import Job
 from dfs.core.link import DIRECT_SIZE_MAX
 from dfs.core.runner import Runner
 from dfs.core.types import ShareKey, StripeId
@@ -57,7 +58,7 @@ def test_a_direct_request_needs_no_thread(make: Make, address: str) -> None:
         assert bench.finish(job) == Reply(tag, messages.Empty())
     assert len(bench.way.streams) == 1
     assert bench.events.empty()
-    assert bench.link.traffic.request_count == 6
+    assert bench.link.traffic.request_count == 5, "a greeting, a login, and three"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +179,147 @@ def test_a_direct_request_that_is_cut_ends_its_connection(make: Make, address: s
     assert len(bench.way.streams) == 2
 
 
+# --- Several over one connection ---
+
+
+def lined(bench: Bench, count: int = 2) -> list[Job]:
+    """Begin requests one behind the other."""
+    bench.ask()
+    jobs: list[Job] = []
+    for tag in range(count):
+        job = bench.begin(tag, messages.Status(), behind=jobs[-1] if jobs else None)
+        assert job is not None
+        assert job.direct
+        jobs.append(job)
+    return jobs
+
+
+def told(event: Event) -> bool:
+    return isinstance(event, Reply) and isinstance(event.response, messages.StatusReply)
+
+
+def test_requests_may_go_one_behind_the_other(make: Make, address: str) -> None:
+    bench = make(address)
+    jobs = lined(bench, 3)
+    assert bench.begin("fourth", behind=jobs[-1]) is None, "a line has its bound"
+    for index, job in enumerate(jobs):
+        event = bench.finish(job)
+        assert event.tag == index
+        assert told(event)
+    assert [bench.finish(job).tag for job in lined(bench)] == [0, 1]
+    assert len(bench.way.streams) == 1
+
+
+def test_what_is_answered_at_once_does_not_go_behind_what_waits_for_the_disk(
+    make: Make, address: str
+) -> None:
+    bench = make(address)
+    bench.ask()
+    writing = bench.begin("writing", messages.Activate(bytes(32)))
+    assert writing is not None
+    assert bench.begin("quick", behind=writing) is None
+    another = bench.begin("another", messages.Activate(bytes(32)), behind=writing)
+    assert another is not None
+    assert bench.begin("quick", behind=another) is None
+    for job in (writing, another):
+        assert isinstance(bench.finish(job), Failed), "the node refuses that"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_line_that_is_handed_over_is_answered_by_threads(
+    make: Make, address: str, order: tuple[int, ...]
+) -> None:
+    bench = make(address)
+    jobs = lined(bench, 3)
+    for index in order:
+        bench.link.hand_over(jobs[index])
+    events = [bench.event() for _ in jobs]
+    assert [event.tag for event in events] == [0, 1, 2]
+    assert all(map(told, events))
+    assert len(bench.way.streams) == 1
+
+
+def test_who_is_handed_over_waits_for_the_direct_one_before_it(make: Make, address: str) -> None:
+    bench = make(address)
+    first, second = lined(bench)
+    bench.link.hand_over(second)
+    assert told(bench.finish(first))
+    assert told(bench.event())
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_of_a_line_one_may_be_left(make: Make, address: str, index: int) -> None:
+    bench = make(address)
+    jobs = lined(bench)
+    bench.link.leave(jobs[index])
+    assert bench.begin("meanwhile") is None, "the other one uses the connection"
+    event = bench.finish(jobs[1 - index])
+    assert event.tag == 1 - index
+    assert told(event)
+    job = bench.begin("after", messages.Status())
+    assert job is not None
+    assert told(bench.finish(job))
+    assert len(bench.way.streams) == 1
+
+
+def test_who_is_handed_over_goes_on_when_the_one_before_is_left(make: Make, address: str) -> None:
+    bench = make(address)
+    first, second = lined(bench)
+    bench.link.hand_over(second)
+    bench.link.leave(first)
+    assert told(bench.event())
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("handed", [False, True])
+def test_when_one_of_a_line_is_cut_the_other_is_asked_once_more(
+    make: Make, address: str, index: int, *, handed: bool
+) -> None:
+    bench = make(address)
+    jobs = lined(bench)
+    if handed:
+        bench.link.hand_over(jobs[1])
+    jobs[index].remember = False
+    bench.link.cut(jobs[index])
+    other = jobs[1 - index]
+    if other.direct:
+        assert bench.link.go_on(other) is None
+        assert not other.direct, "a thread asks anew"
+    events = {event.tag: event for event in (bench.event(), bench.event())}
+    again, failed = events[1 - index], events[index]
+    assert told(again)
+    assert isinstance(again, Reply)
+    assert again.again
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, TimedOutError)
+
+
+def test_when_a_connection_ends_all_in_its_line_are_asked_once_more(make: Make, address: str) -> None:
+    bench = make(address)
+    jobs = lined(bench, 3)
+    bench.way.streams[0].close()
+    for job in jobs:
+        event = bench.finish(job)
+        assert told(event)
+        assert isinstance(event, Reply)
+        assert event.again
+
+
+def test_a_large_request_waits_for_its_turn(make: Make, address: str) -> None:
+    bench = make(address)
+    bench.ask()
+    share = messages.ShareHead(ShareKey(StripeId(bytes(32)), 0), 2 * DIRECT_SIZE_MAX, bytes(16))
+    first = bench.begin("first")
+    assert first is not None
+    store = messages.Store((share,))
+    second = bench.begin("second", store, bulk=(bytes(2 * DIRECT_SIZE_MAX),), behind=first)
+    assert second is not None
+    assert not second.direct
+    assert bench.finish(first) == Reply("first", messages.Empty())
+    assert bench.event().tag == "second"
+    assert len(bench.way.streams) == 1
+
+
 # --- Under a runner ---
 
 
@@ -204,6 +346,17 @@ def test_small_requests_take_no_thread(ran: tuple[Runner, Bench], monkeypatch: p
     monkeypatch.setattr(bench.link, "submit", None)
     for _ in range(3):
         assert list(runner.run(ask([Send(NODE, NODE, messages.Ping())])).replies) == [NODE]
+    assert len(bench.way.streams) == 1
+
+
+def test_two_requests_to_a_node_take_one_connection(
+    ran: tuple[Runner, Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, bench = ran
+    monkeypatch.setattr(bench.link, "submit", None)
+    sends = [Send(tag, NODE, messages.Ping()) for tag in range(3)]
+    events = runner.run(answers_to(*sends, count=3))
+    assert events == [Reply(tag, messages.Empty()) for tag in range(3)]
     assert len(bench.way.streams) == 1
 
 

@@ -93,28 +93,60 @@ def test_shares_of_other_sizes_are_not_taken(line: Line, sizes: tuple[int, ...])
 
 @pytest.mark.parametrize("wait", [False, True])
 @pytest.mark.parametrize("answered", [pong(1), encode_error(PING, 1, ConflictError("no"))])
-def test_a_reply_that_is_owed_comes_first(line: Line, answered: bytes, *, wait: bool) -> None:
+def test_a_reply_that_nobody_needs_comes_first(line: Line, answered: bytes, *, wait: bool) -> None:
     left = line.exchange()
     left.send(PIECE_SIZE)
-    line.connection.owed = left.owing
+    left.job = None
     exchange = line.exchange()
-    assert line.connection.owed is None, "who asks next has to see to it"
-    if not wait:
-        assert not exchange.encode(wait=False), "it has not come"
-    line.node.sendall(answered)
-    assert exchange.encode(wait=wait)
     exchange.send(PIECE_SIZE)
+    assert exchange.go_on() is None
+    line.node.sendall(answered)
+    assert exchange.go_on() is None
     line.node.sendall(pong(2, mark=8))
-    assert exchange.answer() == (messages.Empty(), b"", Mark(1, 8))
+    assert (exchange.answer() if wait else exchange.go_on()) == (messages.Empty(), b"", Mark(1, 8))
+    assert not line.connection.line
 
 
-def test_who_was_never_asked_owes_what_was_owed_before(line: Line) -> None:
+def test_who_waits_behind_leaves_a_reply_to_who_waits_for_it(line: Line) -> None:
+    first, second = line.exchange(), line.exchange()
+    for exchange in (first, second):
+        exchange.send(PIECE_SIZE)
+    line.node.sendall(pong(1, mark=8) + pong(2, mark=9))
+    assert second.go_on() is None
+    assert first.go_on() == (messages.Empty(), b"", Mark(1, 8))
+    assert second.go_on() == (messages.Empty(), b"", Mark(1, 9))
+
+
+def test_a_refusal_is_of_the_one_that_was_refused(line: Line) -> None:
+    first, second = line.exchange(), line.exchange()
+    for exchange in (first, second):
+        exchange.send(PIECE_SIZE)
+    line.node.sendall(encode_error(PING, 1, ConflictError("no")) + pong(2))
+    with pytest.raises(ConflictError):
+        first.go_on()
+    assert second.go_on() == (messages.Empty(), b"", Mark(1, 7))
+
+
+def test_a_node_that_answers_those_before_is_not_silent(line: Line) -> None:
+    first, second = line.exchange(), line.exchange()
+    for exchange in (first, second):
+        exchange.send(PIECE_SIZE)
+    before_s = second.deadline_s
+    line.node.sendall(pong(1))
+    assert first.go_on() is not None
+    assert second.deadline_s > before_s
+
+
+def test_a_line_is_cleared_for_who_is_not_in_it(line: Line) -> None:
     left = line.exchange()
     left.send(PIECE_SIZE)
-    line.connection.owed = left.owing
-    unasked = line.exchange()
-    assert unasked.owing is left
-    assert left.owing is left
+    exchange = line.exchange()
+    line.node.sendall(pong(1))
+    exchange.clear_line()
+    assert not line.connection.line
+    exchange.encode()
+    exchange.clear_line()
+    assert list(line.connection.line) == [exchange]
 
 
 def test_a_node_that_ends_the_connection_is_unreachable(line: Line) -> None:
@@ -138,7 +170,7 @@ def test_a_silent_node_has_its_time() -> None:
 def test_a_request_goes_in_pieces(line: Line) -> None:
     keys = tuple(ShareKey(StripeId(bytes((index,)) * 32), index) for index in range(100))
     exchange = line.exchange(messages.Has(keys))
-    assert exchange.encode(wait=False)
+    exchange.encode()
     size = exchange.unsent_size
     assert size > 2 * PIECE_SIZE
     exchange.send(PIECE_SIZE)

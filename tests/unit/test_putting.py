@@ -71,6 +71,29 @@ def requests(world: World, kind: type[messages.Request]) -> int:
     return sum(isinstance(request, kind) for request in world.servers[0].requests)
 
 
+# --- How often it waits for nodes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "path", "count"),
+    [
+        (100, "letter", 4),  # READ, PREPARE, ACCEPT, CONFIRM
+        (3000, "letter", 4),  # READ, STORE with PREPARE, ACCEPT, CONFIRM
+        (3000, "box/letter", 4),  # the same, CONFIRM with the READ that looks after the folder
+        (16_000, "letter", 4),
+        (17_000, "letter", 5),  # more than nodes are sent unasked: HAS before STORE
+    ],
+)
+def test_a_small_file_waits_for_few_round_trips(
+    world: World, monkeypatch: pytest.MonkeyPatch, size: int, path: str, count: int
+) -> None:
+    world.run(put(world, b"before", path))
+    monkeypatch.setattr(world, "_delay_s", lambda: 0.1)  # each way
+    before_s = world.env.now_s
+    world.run(put(world, world.random.randbytes(size), path))
+    assert (world.env.now_s - before_s) / 0.2 == pytest.approx(count, abs=0.5)
+
+
 # --- Sizes --------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +259,7 @@ def test_a_condition_is_checked_again_when_it_counts() -> None:
         world = World(seed)
         first = world.run(put(world, b"one"))
         slow = world.start(put(world, world.random.randbytes(9000), if_version=first.version))
-        while not requests(world, messages.Store):
+        while not requests(world, messages.Prepare):
             world.tick()
         world.run(put(world, b"meanwhile"))
         world.settle([slow])
@@ -318,7 +341,11 @@ def test_shares_lost_before_the_entry_came_are_not_called_stored(world: World, a
 
     world.servers[1].tamper = forget
     with pytest.raises(UnknownOutcomeError, match="3 of 4 nodes hold theirs, 4 needed"):
-        world.run(put(world, world.random.randbytes(3000), making=evolve(making, stages=stages)))
+        world.run(
+            put(
+                world, world.random.randbytes(limits.SMALL_SIZE_MAX + 1), making=evolve(making, stages=stages)
+            )
+        )
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -409,7 +436,7 @@ def remove_marker(world: World, path: str) -> Operation[None]:
 
 def test_a_stored_file_whose_folder_is_uncertain_is_no_failure(world: World) -> None:
     running = world.start(put(world, b"one", "box/letter"))
-    while requests(world, messages.Confirm) < 2:  # of the folder, then of the file
+    while requests(world, messages.Accept) < 2:  # of the folder, then of the file
         world.tick()
     for server in world.servers:
         server.refuses[messages.Read] = QuorumError("gone")

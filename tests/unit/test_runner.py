@@ -43,7 +43,7 @@ class FakeLink:
     knocks: list[Job] = field(factory=list)
     closed: bool = False
 
-    def begin(self, _send: Send, _post: Callable[[Job, Event], None]) -> None:
+    def begin(self, _send: Send, _post: Callable[[Job, Event], None], _behind: Job | None) -> None:
         """Have no idle connection."""
 
     def submit(self, send: Send, post: Callable[[Job, Event], None]) -> Job:

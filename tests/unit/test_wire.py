@@ -29,9 +29,8 @@ def frame(raw: bytes) -> tuple[Header, bytes]:
 
 
 def reply_to(session: Session, reply: messages.Response, mark: Mark | None = None) -> tuple[Header, bytes]:
-    assert session._waiting is not None
-    code = CODES[session._waiting]
-    return frame(wire.encode_reply(code, session.request_id, reply, mark or Mark()))
+    request_id, request = session._waiting[0]
+    return frame(wire.encode_reply(CODES[request], request_id, reply, mark or Mark()))
 
 
 def logged_in() -> Session:
