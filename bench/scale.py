@@ -23,6 +23,7 @@ from attrs import define, field
 
 from dfs.cluster import Cluster as Vault, Download, Upload, open_cluster
 from dfs.core.local import BytesContent, FileContent
+from dfs.core.quorum import default_geometry
 from dfs.output import DEGRADED
 from inputs import SMALL_SIZE, freshen, make_random, make_small
 from lines import Report
@@ -44,14 +45,7 @@ from rig import (
     workshop,
 )
 
-GEOMETRIES = {
-    1: (1, 1),
-    2: (1, 2),
-    3: (1, 3),
-    4: (2, 4),
-    6: (3, 6),
-    8: (4, 8),
-}  # nodes -> what dfs takes for them
+NODE_COUNTS = (1, 2, 3, 4, 6, 8, 16, 32)
 
 
 @define
@@ -158,13 +152,15 @@ def _files_turn(
 
 
 def by_nodes(bench: Bench) -> None:
-    """One file on clusters of 1 to 8 nodes, each at the geometry dfs takes for so many."""
+    """One file on clusters of 1 to 32 nodes, each at the geometry dfs takes for so many."""
     size = 8 * MIB if bench.quick else 256 * MIB
+    counts = [count for count in NODE_COUNTS if count <= (8 if bench.quick else 32)]
     source = bench.folder / "source"
     make_random(source, size)
-    for number, (count, geometry) in enumerate(GEOMETRIES.items()):
-        options = argparse.Namespace(**{**vars(bench.options), "geometry": geometry})
-        with Cluster(bench.folder / f"nodes{count}", options) as cluster:
+    for number, count in enumerate(counts):
+        geometry = default_geometry(count)
+        options = argparse.Namespace(**{**vars(bench.options), "geometry": (geometry.needed, geometry.total)})
+        with Cluster(bench.folder / f"nodes{count}", options, count=count) as cluster:
             state = bench.folder / f"library{count}"
             with open_cluster(str(cluster.conf), state=state) as vault:
                 puts, gets = _put_get(vault, Meter(cluster), source, bench.repeat, 1000 + 100 * number)
