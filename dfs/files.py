@@ -131,6 +131,8 @@ def put(context: Context, words: Sequence[str], options: PutOptions) -> None:
 
 def _globbed(words: Sequence[str]) -> list[str]:
     """Return local names, patterns replaced by the files like them: at the prompt no shell does it."""
+    if not any(mark in word for word in words for mark in "*?["):
+        return list(words)
     from glob import escape, glob
 
     named: list[str] = []

@@ -3,7 +3,6 @@
 `dfs --help` imports it, so heavy libraries are imported where they are used.
 """
 
-import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -59,6 +58,12 @@ def _safe(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def _print_json(value: Mapping[str, object]) -> None:
+    import json  # seldom wanted, and every command would wait for it
+
+    sys.stdout.write(f"{json.dumps(value)}\n")
+
+
 class Output:
     """Where a command's words go. Nothing here decides what they are, but no line steers a terminal."""
 
@@ -96,7 +101,7 @@ class Output:
     def record(self, kind: str, values: Mapping[str, object], text: str = "") -> None:
         """Print one of several results."""
         if self.json_lines:
-            sys.stdout.write(f"{json.dumps({'schema': SCHEMA, 'item': values})}\n")
+            _print_json({"schema": SCHEMA, "item": values})
         elif self.json:
             records = self._values.setdefault(kind, [])
             assert isinstance(records, list)
@@ -147,7 +152,7 @@ class Output:
                 "warnings": warnings,
                 "error": error_record(decisive) if decisive is not None else None,
             }
-            sys.stdout.write(f"{json.dumps(envelope)}\n")
+            _print_json(envelope)
         if self.journal is not None and not self._finished:
             self.journal.end(self.command, code, NAMES.get(code, "unexpected"))
         self._finished = True

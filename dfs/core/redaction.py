@@ -5,7 +5,7 @@ Texts of errors never name a secret by intention. This is the net below: logs an
 """
 
 import threading
-from base64 import b64encode
+from binascii import b2a_base64
 from typing import Final
 
 SECRET_SIZE_MIN: Final = 4  # characters; a shorter one would strike out half of every text
@@ -19,7 +19,13 @@ def conceal(secret: bytes | str) -> None:
     """Strike a secret out of everything that `redacted` sees from now on."""
     raw = secret.encode() if isinstance(secret, str) else secret
     text = raw.decode(errors="replace")
-    forms = {text, repr(text)[1:-1], repr(raw)[2:-1], raw.hex(), b64encode(raw).decode().rstrip("=")}
+    forms = {
+        text,
+        repr(text)[1:-1],
+        repr(raw)[2:-1],
+        raw.hex(),
+        b2a_base64(raw, newline=False).decode().rstrip("="),
+    }
     with _lock:
         _forms.update(form for form in forms if len(form) >= SECRET_SIZE_MIN and len(text) >= SECRET_SIZE_MIN)
 

@@ -47,8 +47,9 @@ def dial(address: str, deadline_s: float) -> socket.socket:
     Raises: UnreachableError: refused, no route, unknown name. TimedOutError. ConfigError: it is no address.
     """
     name, port = split_address(address)
+    plain = name.encode() if name.isascii() else name  # text of any kind would load the codec idna
     try:
-        places = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        places = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise UnreachableError(f"{address} cannot be reached: the name {name} is not known") from error
     failure: OSError = TimeoutError()

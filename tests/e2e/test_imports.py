@@ -10,7 +10,8 @@ from tests.e2e.conftest import COMMAND, MakeCluster
 # What moves, keeps and shows data is not for those who ask for a list.
 HEAVY = (
     "asyncio", "dfs.core.getting", "dfs.core.putting", "dfs.core.repairing", "dfs.core.replaying",
-    "dfs.core.server", "dfs.testing", "email", "http", "importlib.metadata", "keyring", "logging",
+    "dfs.core.server", "dfs.testing", "email", "encodings.idna", "glob", "http", "importlib.metadata", "json",
+    "keyring", "logging",
     "multiprocessing", "numpy", "platformdirs", "prompt_toolkit", "pyeclib", "pyzstd", "rich", "sqlite3",
     "subprocess", "urllib.request",
 )  # fmt: skip
