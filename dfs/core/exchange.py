@@ -41,6 +41,11 @@ class Connection:
     timeout_s: float
     line: "deque[Exchange]" = field(factory=deque)
 
+    def move_up(self) -> None:
+        """Let the first in line go, if it has its reply."""
+        if self.line and self.line[0].is_answered:
+            self.line.popleft()
+
 
 @define(eq=False)
 class Job:
@@ -119,6 +124,11 @@ class Exchange:
         """Whether the request is on its way."""
         return self._encoded and not self._unsent
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the reply, or a refusal, has come."""
+        return self._outcome is not None
+
     def encode(self) -> None:
         """Take the place in line, if that was not done before."""
         if not self._encoded:
@@ -149,20 +159,25 @@ class Exchange:
         line = self.connection.line
         while line and line[0] is not self:
             line[0].advance(wait=True)
+            line.popleft()
 
     def answer(self) -> Told:
-        """Wait for the reply, and for those that come before it."""
-        while self._outcome is None:
-            self.connection.line[0].advance(wait=True)
+        """Wait for the reply, after those that nobody waits for. It stays in line until that moves up."""
+        self.clear_line()
+        self.advance(wait=True)
         return self._told()
 
     def go_on(self) -> Told | None:
-        """Take in what is there of the reply, after those that nobody waits for; None: not all is."""
-        while self._outcome is None:
-            first = self.connection.line[0]
-            if (first is not self and first.job is not None) or not first.advance(wait=False):
+        """Take in what is there of the reply, after those that nobody waits for; None: not all is.
+
+        It stays in line until that moves up.
+        """
+        line = self.connection.line
+        while (first := line[0]) is not self:
+            if first.job is not None or not first.advance(wait=False):
                 return None
-        return self._told()
+            line.popleft()
+        return self._told() if self.advance(wait=False) else None
 
     def _told(self) -> Told:
         assert self._outcome is not None
@@ -181,7 +196,6 @@ class Exchange:
                         raise
                     return False
             self._next()
-        self.connection.line.popleft()
         return True
 
     def _next(self) -> None:
@@ -212,7 +226,7 @@ class Exchange:
     def _progressed(self) -> None:
         """Note that the node is at work, for those that wait behind as well."""
         now_s = self._env.monotonic_s()
-        for exchange in self.connection.line:
+        for exchange in tuple(self.connection.line):  # its owner may get in line behind
             exchange.active_s = now_s
             if exchange.job is not None:
                 exchange.job.progress_s = now_s

@@ -386,6 +386,7 @@ class Link:
         """Go on with who waits in its line, else keep a connection for the next request, if it is wanted."""
         with self._lock:
             keep = not self._closed and len(self._streams) <= self._connection_count_max
+            connection.move_up()  # here, as who is next is seen to once, be it by us or by who hands it over
             if self._serve_line(connection):
                 return
             if keep:
@@ -398,7 +399,7 @@ class Link:
 
         The lock is held.
         """
-        jobs = [exchange.job for exchange in connection.line if exchange.job is not None]
+        jobs = [exchange.job for exchange in tuple(connection.line) if exchange.job is not None]
         if jobs and not jobs[0].direct and not jobs[0].queued:
             self._queue_up(jobs[0])
         return bool(jobs)
@@ -419,7 +420,7 @@ class Link:
         connection.stream.close()
         with self._lock:
             self._streams.discard(connection.stream)
-            for exchange in connection.line:  # who waits there without a thread hears of it from one
+            for exchange in tuple(connection.line):  # who waits there without a thread hears of it from one
                 job = exchange.job
                 if job is None or job.exchange is not exchange:
                     exchange.job = None  # this is over for it
@@ -506,7 +507,10 @@ class Link:
         """Ask within a login, for a job or for nobody."""
         exchange = Exchange(job, connection, request, env=self._env, traffic=self.traffic)
         exchange.send(self._piece_size)
-        reply, _, mark = exchange.answer()
+        try:
+            reply, _, mark = exchange.answer()
+        finally:
+            connection.move_up()
         self._note(mark)
         return reply
 
@@ -557,10 +561,10 @@ def _may_follow(send: Send, before: Exchange) -> bool:
     What a node answers at once must not wait for its disk: a hurried request would be given up for it.
     """
     line = before.connection.line
+    if len(line) == LINE_COUNT_MAX or not all(exchange.is_sent for exchange in line):
+        return False
     waits = any(messages.waits_for_disk(exchange.request) for exchange in line)
-    return (
-        before.is_sent and len(line) < LINE_COUNT_MAX and (messages.waits_for_disk(send.request) or not waits)
-    )
+    return messages.waits_for_disk(send.request) or not waits
 
 
 def labels(links: Mapping[NodeId, Link]) -> dict[NodeId, str]:

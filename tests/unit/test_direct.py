@@ -1,5 +1,6 @@
 """Requests that need no thread: sent and taken in by who asks, handed over to a thread, left, cut."""
 
+import queue
 import socket
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from dfs.core.exchange import Job
 from dfs.core.link import DIRECT_SIZE_MAX
 from dfs.core.runner import Runner
 from dfs.core.types import ShareKey, StripeId
+from dfs.core.wire import Mark
 from tests.unit.benches import NODE, Bench, Make, benches
 
 
@@ -245,6 +247,29 @@ def test_who_is_handed_over_waits_for_the_direct_one_before_it(make: Make, addre
     bench.link.hand_over(second)
     assert told(bench.finish(first))
     assert told(bench.event())
+
+
+def test_a_connection_is_given_on_once(make: Make, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is handed over while a thread has the reply before it, but not yet given on the connection."""
+    bench = make(address)
+    first, second = lined(bench)
+    note, reached, go_on = bench.link._note, threading.Event(), threading.Event()
+
+    def slowly(mark: Mark) -> None:
+        if not reached.is_set():
+            reached.set()
+            assert go_on.wait(10)
+        note(mark)
+
+    monkeypatch.setattr(bench.link, "_note", slowly)
+    bench.link.hand_over(first)
+    assert reached.wait(10)
+    bench.link.hand_over(second)
+    with pytest.raises(queue.Empty):
+        bench.events.get(timeout=0.2)  # time for another thread to take it, if it may
+    go_on.set()
+    assert [bench.event().tag, bench.event().tag] == [0, 1]
+    assert len(bench.link._parked) == 1
 
 
 @pytest.mark.parametrize("index", [0, 1])

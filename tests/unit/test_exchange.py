@@ -104,6 +104,7 @@ def test_a_reply_that_nobody_needs_comes_first(line: Line, answered: bytes, *, w
     assert exchange.go_on() is None
     line.node.sendall(pong(2, mark=8))
     assert (exchange.answer() if wait else exchange.go_on()) == (messages.Empty(), b"", Mark(1, 8))
+    line.connection.move_up()
     assert not line.connection.line
 
 
@@ -114,6 +115,9 @@ def test_who_waits_behind_leaves_a_reply_to_who_waits_for_it(line: Line) -> None
     line.node.sendall(pong(1, mark=8) + pong(2, mark=9))
     assert second.go_on() is None
     assert first.go_on() == (messages.Empty(), b"", Mark(1, 8))
+    assert second.go_on() is None, "whose turn it is is not for the exchanges to say"
+    line.connection.move_up()
+    line.connection.move_up()
     assert second.go_on() == (messages.Empty(), b"", Mark(1, 9))
 
 
@@ -124,6 +128,7 @@ def test_a_refusal_is_of_the_one_that_was_refused(line: Line) -> None:
     line.node.sendall(encode_error(PING, 1, ConflictError("no")) + pong(2))
     with pytest.raises(ConflictError):
         first.go_on()
+    line.connection.move_up()
     assert second.go_on() == (messages.Empty(), b"", Mark(1, 7))
 
 
