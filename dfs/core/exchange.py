@@ -203,6 +203,8 @@ class Exchange:
         try:
             self._target = next(self._taking)
         except StopIteration as end:
+            if end.value is None:  # it ended with an error, and with it the connection
+                raise UnreachableError("broke off the connection") from None
             self._outcome = end.value
         except (UnreachableError, TimedOutError, ProtocolError):
             raise

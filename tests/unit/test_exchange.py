@@ -132,6 +132,19 @@ def test_a_refusal_is_of_the_one_that_was_refused(line: Line) -> None:
     assert second.go_on() == (messages.Empty(), b"", Mark(1, 7))
 
 
+def test_after_nonsense_nobody_waits_for_ever(line: Line) -> None:
+    first, second = line.exchange(), line.exchange()
+    for exchange in (first, second):
+        exchange.send(PIECE_SIZE)
+    line.node.sendall(pong(7) + pong(2))
+    with pytest.raises(RemoteProtocolError, match="another request"):
+        first.answer()
+    first.job = None
+    for waiting in (second.answer, second.go_on):
+        with pytest.raises(UnreachableError):
+            waiting()
+
+
 def test_a_node_that_answers_those_before_is_not_silent(line: Line) -> None:
     first, second = line.exchange(), line.exchange()
     for exchange in (first, second):
