@@ -21,7 +21,7 @@ ANSWERS: dict[messages.Request, type[messages.Response] | None] = {
     messages.Has(()): messages.HasReply,
     messages.Activate(bytes(32)): None,  # refused
 }
-ASLEEP = Work("work", lambda: time.sleep(0.001))
+BUSY = Work("work", lambda: random.Random(1).randbytes(1_000_000))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def jumble(chance: random.Random, answered: list[bool]) -> Operation[None]:
             asked[step, number] = chance.choice(list(ANSWERS))
             effects.append(Send((step, number), NODE, asked[step, number]))
         if chance.random() < 0.2:
-            effects.append(ASLEEP)
+            effects.append(BUSY)
         event = yield tuple(effects)
         while True:
             check(event, asked.pop(event.tag, None), answered)
