@@ -79,7 +79,7 @@ class Job:
 
 
 class Exchange:
-    """A request and its reply. ``into``: see Send. ``job``: who waits for it; None: nobody does.
+    """A request and its reply. ``into``: see Send. ``job``: who waits for it; None: nobody does, or a login.
 
     Its methods raise UnreachableError, TimedOutError, ProtocolError, or what the node answered instead.
     """

@@ -571,6 +571,7 @@ def shape_of(cls: type[Message]) -> Shape:
     return _SHAPES[cls]
 
 
+# What is asked with `quick` (effects.ask): never behind what waits for the disk.
 PROMPT: Final = frozenset({Ping, Read, List, ListDigest, Has, Fetch, Status, Quota})
 
 

@@ -256,7 +256,7 @@ class ServerStream(TlsStream):
         # Woken for less than what was waited for: it ended, or this system keeps no low-water mark.
         woken, self._awaited_size = size == self._awaited_size, size
         whole = woken or len(self.connection.recv(size, socket.MSG_PEEK)) == size
-        with suppress(OSError):
+        with suppress(OSError):  # Windows has none; a broken connection is told by the next call
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 if whole else size)
         if not whole:
             raise BlockingIOError

@@ -34,6 +34,12 @@ class Line:
         request = request or messages.Ping()
         return Exchange(self.job, self.connection, request, (), into, env=RealEnv(), traffic=self.traffic)
 
+    def two_sent(self) -> tuple[Exchange, Exchange]:
+        first, second = self.exchange(), self.exchange()
+        first.send(PIECE_SIZE)
+        second.send(PIECE_SIZE)
+        return first, second
+
     def close(self) -> None:
         self.connection.stream.close()
         self.node.close()
@@ -109,9 +115,7 @@ def test_a_reply_that_nobody_needs_comes_first(line: Line, answered: bytes, *, w
 
 
 def test_who_waits_behind_leaves_a_reply_to_who_waits_for_it(line: Line) -> None:
-    first, second = line.exchange(), line.exchange()
-    for exchange in (first, second):
-        exchange.send(PIECE_SIZE)
+    first, second = line.two_sent()
     line.node.sendall(pong(1, mark=8) + pong(2, mark=9))
     assert second.go_on() is None
     assert first.go_on() == (messages.Empty(), b"", Mark(1, 8))
@@ -122,9 +126,7 @@ def test_who_waits_behind_leaves_a_reply_to_who_waits_for_it(line: Line) -> None
 
 
 def test_a_refusal_is_of_the_one_that_was_refused(line: Line) -> None:
-    first, second = line.exchange(), line.exchange()
-    for exchange in (first, second):
-        exchange.send(PIECE_SIZE)
+    first, second = line.two_sent()
     line.node.sendall(encode_error(PING, 1, ConflictError("no")) + pong(2))
     with pytest.raises(ConflictError):
         first.go_on()
@@ -133,9 +135,7 @@ def test_a_refusal_is_of_the_one_that_was_refused(line: Line) -> None:
 
 
 def test_after_nonsense_nobody_waits_for_ever(line: Line) -> None:
-    first, second = line.exchange(), line.exchange()
-    for exchange in (first, second):
-        exchange.send(PIECE_SIZE)
+    first, second = line.two_sent()
     line.node.sendall(pong(7) + pong(2))
     with pytest.raises(RemoteProtocolError, match="another request"):
         first.answer()
@@ -146,9 +146,7 @@ def test_after_nonsense_nobody_waits_for_ever(line: Line) -> None:
 
 
 def test_a_node_that_answers_those_before_is_not_silent(line: Line) -> None:
-    first, second = line.exchange(), line.exchange()
-    for exchange in (first, second):
-        exchange.send(PIECE_SIZE)
+    first, second = line.two_sent()
     before_s = second.deadline_s
     line.node.sendall(pong(1))
     assert first.go_on() is not None
