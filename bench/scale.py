@@ -136,7 +136,7 @@ def _files_turn(
 ) -> None:
     """Put, list and get the files of a folder, and compare them."""
     files = sorted(source.iterdir())
-    back = source.with_suffix(".back")
+    back = source.with_name(f"{remote}.back")  # stays: where files were just removed, new ones take long
     back.mkdir()
     uploads = [Upload(FileContent(str(file)), f"{remote}/{file.name}") for file in files]
     downloads = [Download(f"{remote}/{file.name}", str(back / file.name)) for file in files]
@@ -146,9 +146,6 @@ def _files_turn(
     _, other, failed = filecmp.cmpfiles(source, back, [file.name for file in files], shallow=False)
     if other or failed:
         raise BenchError("files that came back are others")
-    for file in back.iterdir():
-        file.unlink()
-    back.rmdir()
 
 
 def by_nodes(bench: Bench) -> None:

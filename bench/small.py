@@ -9,7 +9,7 @@ Run: python bench/small.py [--quick] [--transport tls|tcp] [--geometry 2,4] [--r
 """
 
 import argparse
-import shutil
+import tempfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -66,25 +66,29 @@ class Work:
             self.samples.setdefault(op, []).append(sample)
             self.counts[op] = count
 
+    def new_back(self) -> Path:
+        """Make an empty folder for what comes back.
+
+        It stays to the end: some file systems make files slowly for minutes after others were removed.
+        """
+        return Path(tempfile.mkdtemp(prefix="back", dir=self.folder))
+
     def compare(self, back: Path) -> None:
-        """Raise unless a folder has exactly the files of W3; then remove it."""
+        """Raise unless a folder has exactly the files of W3."""
         if digest(back) != digest(self.source):
             raise BenchError("W3: the files that came back are others")
-        shutil.rmtree(back)
 
 
 def commands(work: Work, meter: Meter, turn: int) -> None:
     """Put, list and get all files with one command each."""
     work.make(turn)
-    back = work.folder / "back"
-    back.mkdir()
+    back = work.new_back()
     remote = work.source.name
     timed = turn > 0
     work.keep("put -r", meter.command("put", "-r", str(work.source), sync=True), work.count, timed=timed)
     work.keep("ls", meter.command("ls", remote), work.count, timed=timed)
     work.keep("get -r", meter.command("get", "-r", remote, "-o", str(back)), work.count, timed=timed)
     work.compare(back / remote)
-    back.rmdir()
 
 
 def one_by_one(work: Work, vault: Vault, meter: Meter, turn: int) -> None:
@@ -130,8 +134,7 @@ def batched(work: Work, vault: Vault, meter: Meter, turn: int) -> None:
     if len(listed) != work.count:
         raise BenchError(f"W3: {len(listed)} files are listed, not {work.count}")
     for op, batch in GET_BATCHES.items():
-        back = work.folder / "back"
-        back.mkdir()
+        back = work.new_back()
         names = [file.name for file in files]
 
         def get(batch: int = batch, names: list[str] = names, back: Path = back) -> None:

@@ -37,7 +37,7 @@ from dfs.core.types import Entry, EntryKind, NodeId, Outcome, Version
 from dfs.names import Names
 from dfs.plugins import BUILTIN
 from dfs.streams import RemoteFile
-from dfs.watching import Watch, WatchedContent, WatchedSink
+from dfs.watching import Watch, WatchedContent, WatchedSink, settle
 
 if TYPE_CHECKING:  # what only put and get need is imported there: a listing is quicker without
     from dfs.core.effects import Operation
@@ -46,7 +46,8 @@ if TYPE_CHECKING:  # what only put and get need is imported there: a listing is 
     from dfs.core.repairing import Scope
     from dfs.core.standing import Checked, NodeStanding, Repaired
 
-BATCH_COUNT: Final = 400  # files stored or fetched by one operation
+BATCH_COUNT: Final = 400  # files stored by one operation
+GET_COUNT: Final = 2000  # files fetched by one
 BATCH_SIZE: Final = 64 * limits.MIB
 
 
@@ -365,15 +366,14 @@ class Cluster(Names):
         from dfs.core import getting
 
         results: list[Got | DfsError] = []
-        for first in range(0, len(downloads), BATCH_COUNT):
+        for first in range(0, len(downloads), GET_COUNT):
             items = [
                 getting.GetItem(canonical(one.path), partial(_file_sink, one, watch), one.span, one.resume)
-                for one in downloads[first : first + BATCH_COUNT]
+                for one in downloads[first : first + GET_COUNT]
             ]
             try:
-                get_all = partial(getting.get_files, items=items, progress=progress)
-                slots = self._client.slots()
-                results.extend(self._run(lambda: get_all(self._vault, slots=slots)))  # noqa: B023
+                get_all = partial(getting.get_files, items=items, slots=self._client.slots())
+                results.extend(self._run(lambda: get_all(self._vault, progress=progress, settle=settle)))  # noqa: B023
             except DfsError as error:
                 return [*results, *[error] * (len(downloads) - len(results))]
         return results

@@ -1,6 +1,6 @@
 """Files that tell how far each of them is, as they are read or written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -41,25 +41,34 @@ class WatchedSink:
     """Where a file goes, telling when its bytes come."""
 
     def __init__(self, inner: "Sink", path: str, total_size: int, watch: Watch) -> None:
-        self._inner: Final = inner
+        self.inner: Final = inner
         self._tell: Final = _telling(watch, path, total_size)
 
     def write(self, offset: int, plain: memoryview) -> None:
         """Take verified bytes."""
-        self._inner.write(offset, plain)
+        self.inner.write(offset, plain)
         self._tell(len(plain))
 
     def read_into(self, target: memoryview, offset: int) -> int:
         """Fill ``target`` with what an earlier try left."""
-        return self._inner.read_into(target, offset)
+        return self.inner.read_into(target, offset)
 
     def finish(self, entry: "Entry") -> None:
         """All bytes are there."""
-        self._inner.finish(entry)
+        self.inner.finish(entry)
 
     def abandon(self) -> bool:
         """They will not all come."""
-        return self._inner.abandon()
+        return self.inner.abandon()
+
+
+def settle(sinks: "Sequence[Sink]") -> bool:
+    """Make what many local files were given, watched or not, durable at once; False if it could not be."""
+    from dfs.core.local import FileSink, settle as settle_files
+
+    inner = [sink.inner if isinstance(sink, WatchedSink) else sink for sink in sinks]
+    files = [sink for sink in inner if isinstance(sink, FileSink)]
+    return settle_files(files) and len(files) == len(inner)
 
 
 def _telling(watch: Watch, path: str, total_size: int | None) -> Callable[[int], object]:

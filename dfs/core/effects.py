@@ -34,10 +34,14 @@ class Send:
 
 @frozen
 class Work:
-    """Run ``call`` on a worker thread; it may be slow and may read or write the local file."""
+    """Run ``call`` on a worker thread; it may be slow and may read or write the local file.
+
+    ``brief``: it takes some milliseconds, so it may be done while answers of nodes wait to be taken in.
+    """
 
     tag: Tag
     call: Callable[[], object] = field(repr=False)
+    brief: bool = False
 
 
 @frozen
@@ -105,9 +109,9 @@ Effects: TypeAlias = tuple[Effect, ...]
 Operation: TypeAlias = Generator[Effects, Event, T]
 
 
-def work(call: Callable[[], T]) -> Operation[T]:
+def work(call: Callable[[], T], *, brief: bool = False) -> Operation[T]:
     """Run one call on a worker and return its result or raise its error."""
-    event = yield (Work("work", call),)
+    event = yield (Work("work", call, brief),)
     while event.tag != "work":  # an answer nobody waits for any more
         event = yield ()
     if isinstance(event, Failed):
@@ -286,13 +290,13 @@ def _wait_for(unanswered: dict[Tag, Send | Work]) -> Operation[None]:
         unanswered.pop(event.tag, None)
 
 
-def in_one_call(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
+def in_one_call(operations: Sequence[Operation[T]], *, brief: bool = False) -> Operation[list[T]]:
     """Run operations one after the other, all within one call on a worker as far as they want only Works.
 
     For many short ones: handing one over costs more than doing it. Those that want more go on afterwards, one
     by one. What one of them raises ends all.
     """
-    begun = yield from work(lambda: [_begun(operation) for operation in operations])
+    begun = yield from work(lambda: [_begun(operation) for operation in operations], brief=brief)
     results: list[T] = []
     for operation, (effects, result) in zip(operations, begun, strict=True):
         results.append((yield from _resumed(operation, effects)) if effects else result)

@@ -26,6 +26,7 @@ PR_SET_DUMPABLE: Final = 4  # of prctl(2)
 PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 HUGE_PAGE_SIZE: Final = 2 << 20
 SYNC_FILE_RANGE_WRITE: Final = 2  # of sync_file_range(2)
+SYNC_SIZE_MAX: Final = 64 << 20  # of everybody's unwritten bytes, to sync them for the sake of ours
 BUSY_TIMEOUT_S: Final = 5.0
 
 # Where the platform has no fdatasync (macOS), fsync does at least as much.
@@ -126,6 +127,38 @@ def start_write_out(descriptor: int, offset: int, size: int) -> None:
     call = _write_out_call()
     if call is not None:
         call(descriptor, offset, size, SYNC_FILE_RANGE_WRITE)
+
+
+@functools.cache
+def _sync_call() -> Callable[[int], int] | None:
+    """Return ``syncfs(descriptor)`` where it tells what could not be written (Linux 5.8), None elsewhere."""
+    import ctypes
+    import re
+
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release) if sys.platform == "linux" else None
+    if version is None or (int(version[1]), int(version[2])) < (5, 8):
+        return None
+    call: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "syncfs", None)
+    return call
+
+
+def sync_file_system(descriptor: int) -> bool:
+    """Make all that was written to a file's file system durable; False if that is not known to have worked.
+
+    Others' bytes too, so while there are many of those nothing is done, which also is False.
+    """
+    call = _sync_call()
+    return call is not None and _unwritten_size() <= SYNC_SIZE_MAX and call(descriptor) == 0
+
+
+def _unwritten_size() -> float:
+    """Return how many bytes this machine has yet to write to its disks."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            told = file.read()
+        return 1024.0 * int(told.partition(b"\nDirty:")[2].split(maxsplit=1)[0])
+    except (OSError, ValueError, IndexError):
+        return float("inf")
 
 
 @functools.cache

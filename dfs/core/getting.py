@@ -5,10 +5,11 @@ chunk are asked for, the data shares first; another one only when a node fails, 
 bytes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum, auto
 from functools import partial
 from hmac import compare_digest
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from attrs import evolve, field
 
@@ -18,19 +19,26 @@ from dfs.core.errors import DfsError, IncompleteError, IntegrityError, NotFoundE
 from dfs.core.keys import chunk_id, register_key
 from dfs.core.paths import printable
 from dfs.core.pipeline import Slot
-from dfs.core.reading import Found, read_registers
+from dfs.core.reading import Found, comes_along, read_registers
 from dfs.core.records import define, frozen
 from dfs.core.spans import Span, span_bounds
 from dfs.core.transfer import Came, Ledger, Source, Vault, chunks_of, fetch_chunk, sources_of
 from dfs.core.types import Entry, EntryKind, Manifest, NodeId, Plain
 
 RESTART_COUNT: Final = 4  # versions tried while others keep replacing the file
-CALL_COUNT: Final = 16  # small files that one call on a worker opens and writes
-CALLS_COUNT_MAX: Final = 4  # such calls at a time for one request's files: each waits for the disk
+CALL_COUNT: Final = 64  # small files that are open at a time, and become durable together
+FINISH_COUNT: Final = 4  # of them that one call on a worker finishes where each waits for the disk ...
+PART_COUNT: Final = 2  # requests under way: what one brought is written while the other is answered
+LANE_COUNT: Final = 16  # such calls at a time, or small files whose shares are fetched
 
 
 def _ignore(_size: int) -> None:
     """Take progress nobody watches."""
+
+
+def _settle_none(_sinks: "Sequence[Sink]") -> bool:
+    """Leave it to each file to become durable."""
+    return False
 
 
 class Sink(Protocol):
@@ -47,6 +55,9 @@ class Sink(Protocol):
 
     def abandon(self) -> bool:
         """They will not all come; twice is fine. Returns whether no trace is left."""
+
+
+Settle: TypeAlias = Callable[[Sequence[Sink]], bool]  # makes what sinks have durable; False: it could not
 
 
 @frozen
@@ -114,9 +125,15 @@ class _Getting:
 
 
 def get_files(
-    vault: Vault, items: Sequence[GetItem], slots: Sequence[Slot], progress: Callable[[int], object] = _ignore
+    vault: Vault,
+    items: Sequence[GetItem],
+    slots: Sequence[Slot],
+    progress: Callable[[int], object] = _ignore,
+    settle: Settle = _settle_none,
 ) -> Operation[list[Got | DfsError]]:
     """Fetch files and return what was got or the error of each. With one slot, chunks come in order.
+
+    ``settle``: called on a worker with sinks that have all their bytes, before they are finished.
 
     Raises:
         QuorumError: no node answers.
@@ -124,51 +141,120 @@ def get_files(
     slow: set[NodeId] = set()
     step = limits.REGISTER_COUNT
     parts = [
-        _get_part(vault, items[first : first + step], slow, progress) for first in range(0, len(items), step)
+        _get_part(vault, items[first : first + step], slow, progress, settle)
+        for first in range(0, len(items), step)
     ]
-    gettings = [getting for part in (yield from together(parts)) for getting in part]
+    by_kind: dict[_Kind, list[_Getting]] = {kind: [] for kind in _Kind}
+    gettings = [getting for part in (yield from together(parts, PART_COUNT)) for getting in part]
     for getting in gettings:
-        if not _is_small(getting.found.entry):
-            yield from _get_file(vault, getting, slots, progress)
+        by_kind[_kind(getting.found)].append(getting)
+    for kind, lanes in ((_Kind.SMALL, [Slot() for _ in range(LANE_COUNT)]), (_Kind.ONE_CHUNK, slots)):
+        jobs = [partial(_get_one, vault, getting, progress) for getting in by_kind[kind]]
+        yield from parallel(jobs, [[slot] for slot in lanes])
+    for getting in by_kind[_Kind.MANY_CHUNKS]:
+        yield from _get_one(vault, getting, progress, slots)
     return [getting.result() for getting in gettings]
 
 
 def _get_part(
-    vault: Vault, items: Sequence[GetItem], slow: set[NodeId], progress: Callable[[int], object]
+    vault: Vault,
+    items: Sequence[GetItem],
+    slow: set[NodeId],
+    progress: Callable[[int], object],
+    settle: Settle,
 ) -> Operation[list[_Getting]]:
-    """Read the entries of some files with one request a node, and fetch those that are small."""
+    """Read the entries of some files with one request a node, and get those whose bytes come with them."""
     keys = [register_key(vault.keys, item.path) for item in items]
     found = yield from read_registers(vault, list(dict.fromkeys(keys)), with_shares=True)
     gettings = [_Getting(item, found[key]) for item, key in zip(items, keys, strict=True)]
     for getting in gettings:
         getting.ledger.slow = slow
-    small = [getting for getting in gettings if _is_small(getting.found.entry)]
-    calls = [
-        partial(_get_small, vault, small[first : first + CALL_COUNT], progress)
-        for first in range(0, len(small), CALL_COUNT)
-    ]
-    yield from parallel(calls, [Slot() for _ in range(CALLS_COUNT_MAX)])
+    here = [getting for getting in gettings if _kind(getting.found) is _Kind.HERE]
+    slot = Slot()
+    for first in range(0, len(here), CALL_COUNT):
+        yield from _get_here(vault, here[first : first + CALL_COUNT], slot, progress, settle)
     return gettings
 
 
-def _is_small(entry: Entry | None) -> bool:
-    manifest = entry.manifest if entry is not None else None
-    return manifest is None or (len(manifest.chunks) == 1 and not manifest.listed)
+class _Kind(Enum):
+    """How a file is fetched: all of it is here with its entry, shares of its chunk are missing, or more."""
+
+    HERE = auto()
+    SMALL = auto()
+    ONE_CHUNK = auto()
+    MANY_CHUNKS = auto()
 
 
-def _get_small(
-    vault: Vault, gettings: Sequence[_Getting], progress: Callable[[int], object], slot: Slot
+def _kind(found: Found) -> _Kind:
+    manifest = found.entry.manifest if found.entry is not None else None
+    if manifest is None:
+        return _Kind.HERE
+    if not comes_along(manifest):
+        return _Kind.MANY_CHUNKS if manifest.listed or len(manifest.chunks) > 1 else _Kind.ONE_CHUNK
+    here = {share.key.index for share in found.shares.values()}
+    return _Kind.HERE if len(here) >= manifest.recipe.geometry.needed else _Kind.SMALL
+
+
+def _get_here(
+    vault: Vault,
+    gettings: Sequence[_Getting],
+    slot: Slot,
+    progress: Callable[[int], object],
+    settle: Settle,
 ) -> Operation[None]:
+    """Let small files whose bytes came with their entries become durable together."""
     got: list[int] = []  # told afterwards: progress is shown by the thread that runs the operation
     try:
-        yield from in_one_call([_get_file(vault, getting, [slot], got.append) for getting in gettings])
-    except BaseException:
-        for getting in gettings:
-            if getting.sink is not None:
-                getting.sink.abandon()
+        deliveries = [_get_file(vault, getting, [slot], got.append) for getting in gettings]
+        yield from in_one_call(deliveries, brief=True)
+        came = [getting for getting in gettings if getting.error is None]
+        sinks = [getting.sink for getting in came if getting.sink is not None]
+        settled = yield from work(lambda: settle(sinks), brief=True)
+        step = len(came) if settled else FINISH_COUNT
+        calls = [
+            partial(_finish, came[first : first + step], brief=settled)
+            for first in range(0, len(came), step or 1)
+        ]
+        yield from parallel(calls, range(LANE_COUNT))
+    except BaseException:  # given up from outside, so nothing can be waited for
+        _abandon(gettings)
         raise
     for size in got:
         progress(size)
+
+
+def _get_one(
+    vault: Vault, getting: _Getting, progress: Callable[[int], object], slots: Sequence[Slot]
+) -> Operation[None]:
+    try:
+        yield from _get_file(vault, getting, slots, progress)
+        yield from _finish([getting])
+    except BaseException:
+        _abandon([getting])
+        raise
+
+
+def _abandon(gettings: Iterable[_Getting]) -> None:
+    for getting in gettings:
+        if getting.sink is not None:
+            getting.sink.abandon()
+
+
+def _finish(gettings: Sequence[_Getting], _slot: object = None, *, brief: bool = False) -> Operation[None]:
+    """Let files that have come appear at their places."""
+
+    def finish() -> None:
+        for getting in gettings:
+            entry, sink = getting.found.entry, getting.sink
+            if getting.error is not None or entry is None or sink is None:
+                continue
+            try:
+                sink.finish(entry)
+            except DfsError as error:
+                getting.error = error
+                sink.abandon()
+
+    return work(finish, brief=brief)
 
 
 def _get_file(
@@ -185,10 +271,6 @@ def _get_file(
                 return
             if not (yield from _read_again(vault, getting)):
                 return
-        except BaseException:  # given up from outside, so nothing can be waited for
-            if getting.sink is not None:
-                getting.sink.abandon()
-            raise
         else:
             return
 
@@ -237,7 +319,6 @@ def _deliver_inline(vault: Vault, getting: _Getting, entry: Entry, slot: Slot) -
     sink = getting.sink = getting.item.open_sink(entry)
     start, end = span_bounds(getting.item.span, entry.size)
     sink.write(0, plain[start:end])
-    sink.finish(entry)
 
 
 def _get_chunks(
@@ -277,7 +358,6 @@ def _get_chunks(
             offset += source.chunk.plain_size
 
     yield from parallel(jobs(), slots)
-    yield from work(lambda: sink.finish(entry))
 
 
 def _is_kept(vault: Vault, sink: Sink, source: Source, slot: Slot, offset: int) -> bool:

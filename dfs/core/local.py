@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from dfs.core import limits
-from dfs.core.env import start_write_out
+from dfs.core.env import start_write_out, sync_file_system
 from dfs.core.errors import ConfigError, ConflictError, DfsError, NotFoundError
 from dfs.core.interface import Buffer
 from dfs.core.paths import printable
@@ -25,6 +25,8 @@ from dfs.core.types import Entry
 
 CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0)  # Windows has none
 PART_FLAGS: Final = os.O_RDWR | os.O_CREAT | CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+WRITE_OUT_SIZE_MIN: Final = limits.MIB  # less is on its way to the disk as soon in the sync at the end
+SETTLE_COUNT_MIN: Final = 8  # files that one sync of their file system is better for than one each
 LINKLESS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP})  # file systems without links
 
 
@@ -221,15 +223,19 @@ class FileSink:
         self._using = 0  # threads that use the descriptor now
         self._turn = threading.Lock()  # the kernel writes a file in turns too, but spins meanwhile
         self._ended = False
+        self._placed = False
+        self.settled = False  # what was written is durable
 
     def write(self, offset: int, plain: memoryview) -> None:
         """Write verified bytes at their place."""
         written = 0
+        self.settled = False
         with self._in_use():
             with self._turn:
                 while written < len(plain):
                     written += os.pwrite(self._descriptor, plain[written:], offset + written)
-            start_write_out(self._descriptor, offset, len(plain))
+            if len(plain) >= WRITE_OUT_SIZE_MIN:
+                start_write_out(self._descriptor, offset, len(plain))
 
     def read_into(self, target: memoryview, offset: int) -> int:
         """Read what an earlier try left at ``offset``, less than all where it left less; unverified."""
@@ -237,6 +243,16 @@ class FileSink:
             return 0
         with self._in_use():
             return os.preadv(self._descriptor, [target], offset)
+
+    def device(self) -> int:
+        """Return the file system the file is on."""
+        with self._in_use():
+            return os.fstat(self._descriptor).st_dev
+
+    def settle_device(self) -> bool:
+        """Make all files of this file's system durable; False if it cannot be told whether they are."""
+        with self._in_use():
+            return sync_file_system(self._descriptor)
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -263,7 +279,8 @@ class FileSink:
             os.fchmod(self._descriptor, (entry.mode & 0o777) or 0o600)
             if self._times:
                 os.utime(self._descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
-            os.fsync(self._descriptor)  # else a power cut may leave the name with an empty file
+            if not self.settled:
+                os.fsync(self._descriptor)  # else a power cut may leave the name with an empty file
             self._place()
         except OSError as error:
             raise LocalError(f"{printable(self.path)}: {error.strerror}") from None
@@ -282,6 +299,7 @@ class FileSink:
             else:
                 return
         os.replace(self._temporary, self.path)
+        self._placed = True
 
     def _exists(self) -> ConflictError:
         return ConflictError(
@@ -290,7 +308,7 @@ class FileSink:
 
     def abandon(self) -> bool:
         """Leave no trace but what is finished, or kept for another try."""
-        if not self._keeps:
+        if not self._keeps and not self._placed:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._temporary)
         with self._lock:
@@ -303,6 +321,21 @@ class FileSink:
         if self._ended and not self._using and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def settle(sinks: Sequence[FileSink]) -> bool:
+    """Make what many files were given durable with one sync of each file system; False if some are not.
+
+    One sync each would wait for the disk as often. `FileSink.finish` does it for those that are not.
+    """
+    by_device: dict[int, list[FileSink]] = {}
+    for sink in sinks:
+        by_device.setdefault(sink.device(), []).append(sink)
+    for there in by_device.values():
+        if len(there) >= SETTLE_COUNT_MIN and there[0].settle_device():
+            for sink in there:
+                sink.settled = True
+    return all(sink.settled for sink in sinks)
 
 
 def _open_part(path: str) -> int | None:

@@ -33,6 +33,7 @@ from dfs.core.types import (
     Buffer,
     DirectoryId,
     Entry,
+    Manifest,
     NameId,
     NodeId,
     RegisterKey,
@@ -144,12 +145,17 @@ def _read_group(
 def _has_shares(vault: Vault, key: RegisterKey, reading: Reading, states: Iterable[RowState]) -> bool:
     """Return whether as many shares came along as a small file needs; others have none that could."""
     manifest = vault.open(key, reading.top).manifest if reading.top is not None else None
-    if manifest is None or manifest.listed or len(manifest.chunks) != 1:
+    if manifest is None or not comes_along(manifest):
         return True
     needed = manifest.recipe.geometry.needed
-    if manifest.chunks[0].packed_size > needed * limits.SHARE_INLINE_SIZE_MAX:
-        return True
     return len({share.key.index for state in states for share in state.shares}) >= needed
+
+
+def comes_along(manifest: Manifest) -> bool:
+    """Return whether a file is so small that nodes send its shares with its register, if asked to."""
+    if manifest.listed or len(manifest.chunks) != 1:
+        return False
+    return manifest.chunks[0].packed_size <= manifest.recipe.geometry.needed * limits.SHARE_INLINE_SIZE_MAX
 
 
 @frozen

@@ -179,6 +179,9 @@ class Runner:
 
     def _work(self, run: _Run, effect: Work) -> None:
         run.waiting[effect.tag] = effect
+        if effect.brief and not run.elsewhere:  # what comes meanwhile waits in its connection
+            run.ready.append((effect, _done(effect)))
+            return
         run.elsewhere.add(effect.tag)
 
         def call() -> None:

@@ -154,6 +154,32 @@ def test_writing_out_early_changes_nothing_that_can_be_read(
     file.close()
 
 
+@pytest.mark.skipif(
+    env._sync_call() is None, reason="this system cannot tell what a sync of all could not write"
+)
+def test_a_file_system_is_synced_unless_others_have_much_to_write(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0 <= env._unwritten_size() < float("inf")
+    monkeypatch.setattr(env, "_unwritten_size", lambda: float(env.SYNC_SIZE_MAX))
+    assert env.sync_file_system(file.fileno())
+    assert not env.sync_file_system(-1), "no such descriptor"
+    monkeypatch.setattr(env, "_unwritten_size", lambda: env.SYNC_SIZE_MAX + 1.0)
+    assert not env.sync_file_system(file.fileno())
+    file.close()
+
+
+@pytest.mark.parametrize("release", ["5.7.19-arch1", "4.19.0", "unknown"])
+def test_a_system_whose_sync_tells_no_errors_is_not_asked(
+    file: File, monkeypatch: pytest.MonkeyPatch, release: str
+) -> None:
+    told = os.uname()
+    named = os.uname_result((told.sysname, told.nodename, release, told.version, told.machine))
+    monkeypatch.setattr(os, "uname", lambda: named)
+    assert env._sync_call.__wrapped__() is None
+    file.close()
+
+
 @pytest.mark.parametrize("size", [0, 1, env.HUGE_PAGE_SIZE - 1, env.HUGE_PAGE_SIZE, 4_194_320])
 @pytest.mark.parametrize("missing", [False, True])
 def test_a_buffer_is_zero_and_can_be_written(

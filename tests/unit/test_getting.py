@@ -9,7 +9,7 @@ from attrs import evolve
 from dfs.core import messages
 from dfs.core.errors import ConfigError, ConflictError, DfsError, IncompleteError, NotFoundError, QuorumError
 from dfs.core.folders import make_folder
-from dfs.core.getting import GetItem, Got, get_files
+from dfs.core.getting import GetItem, Got, Sink, get_files
 from dfs.core.pipeline import Slot
 from dfs.core.types import Entry
 from dfs.plugins.fixed import Fixed
@@ -32,9 +32,11 @@ def put_chunks(world: World, body: bytes, path: str = "letter") -> None:
 class Watched(Gathered):
     """Knows what became of it."""
 
-    def __init__(self, entry: Entry, *, traceless: bool = True, fails: bool = False) -> None:
+    def __init__(
+        self, entry: Entry, *, traceless: bool = True, fails: bool = False, unfinishable: bool = False
+    ) -> None:
         super().__init__(entry)
-        self.traceless, self.fails = traceless, fails
+        self.traceless, self.fails, self.unfinishable = traceless, fails, unfinishable
         self.offsets: list[int] = []
         self.abandoned = 0
 
@@ -43,6 +45,11 @@ class Watched(Gathered):
             raise ConfigError("the disk is full")
         self.offsets.append(offset)
         super().write(offset, plain)
+
+    def finish(self, entry: Entry) -> None:
+        if self.unfinishable:
+            raise ConfigError("the disk is full")
+        super().finish(entry)
 
     def abandon(self) -> bool:
         self.abandoned += 1
@@ -133,6 +140,41 @@ def test_many_files_come_each_to_its_place(world: World) -> None:
     assert gathered == set(bodies.values())
     assert sum(fetching.sizes) == sum(map(len, bodies.values())) + 50
     assert all(sink.abandoned == 0 for sink in fetching.sinks)
+
+
+@pytest.mark.parametrize("settles", [True, False])
+def test_small_files_are_settled_together_before_the_first_has_its_name(world: World, settles: bool) -> None:
+    bodies = {f"file{index}": world.random.randbytes(index) for index in range(0, 80, 5)}
+    for path, body in bodies.items():
+        world.run(put(world, body, path))
+    sinks: list[Watched] = []
+    settled: list[Sequence[Sink]] = []
+
+    def open_sink(entry: Entry) -> Watched:
+        sinks.append(Watched(entry, unfinishable=entry.path == "file35"))
+        return sinks[-1]
+
+    def settle(given: Sequence[Sink]) -> bool:
+        assert [sink.whole for sink in sinks] == [None] * len(bodies)
+        settled.append(given)
+        return settles
+
+    items = [GetItem(path, open_sink) for path in bodies]
+    results = world.run(get_files(world.vault(), items, [Slot(), Slot()], settle=settle))
+    assert [list(given) for given in settled] == [sinks]
+    assert [type(result) for result in results].count(Got) == len(bodies) - 1
+    assert {sink.whole for sink in sinks} - {None} == set(bodies.values()) - {bodies["file35"]}
+    assert [sink.abandoned for sink in sinks if sink.whole is None] == [1]
+
+
+def test_small_files_whose_nodes_are_away_are_fetched_from_others(world: World) -> None:
+    bodies = {f"file{index}": world.random.randbytes(90) for index in range(20)}
+    for path, body in bodies.items():
+        put_chunks(world, body, path)
+    world.servers[1].up = False
+    fetching = Fetching(world, list(bodies))
+    assert all(isinstance(result, Got) for result in fetching.end())
+    assert {sink.whole for sink in fetching.sinks} == set(bodies.values())
 
 
 def test_one_slot_brings_chunks_in_order(world: World) -> None:

@@ -11,6 +11,7 @@ import pytest
 from dfs.core import limits
 from dfs.core.errors import ConfigError, ConflictError, DfsError, NotFoundError
 from dfs.core.local import (
+    SETTLE_COUNT_MIN,
     BytesContent,
     FileContent,
     FileSink,
@@ -19,6 +20,7 @@ from dfs.core.local import (
     StreamSink,
     content_of,
     excluded,
+    settle,
     tree,
 )
 from dfs.core.types import Entry, EntryKind, Version
@@ -397,6 +399,45 @@ def test_a_tree_is_listed_folders_first_and_without_links(
 def test_a_glob_meets_the_path_or_the_name(relative: str, pattern: str, out: bool) -> None:
     assert excluded(relative, [pattern]) is out
     assert not excluded(relative, [])
+
+
+@pytest.mark.parametrize(
+    ("count", "works", "own_count"),
+    [(SETTLE_COUNT_MIN, True, 0), (SETTLE_COUNT_MIN - 1, True, 7), (20, False, 20)],
+)
+def test_many_files_are_on_disk_by_one_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, works: bool, own_count: int
+) -> None:
+    own: list[int] = []
+    common: list[int] = []
+
+    def sync_all(descriptor: int) -> bool:
+        common.append(descriptor)
+        return works
+
+    monkeypatch.setattr(os, "fsync", own.append)
+    monkeypatch.setattr("dfs.core.local.sync_file_system", sync_all)
+    sinks = [FileSink(str(tmp_path / str(number))) for number in range(count)]
+    for number, sink in enumerate(sinks):
+        sink.write(0, memoryview(str(number).encode()))
+    assert settle(sinks) is (own_count == 0)
+    assert names(tmp_path)[0].startswith("."), "none has its name yet"
+    for sink in sinks:
+        sink.finish(ENTRY)
+    assert (len(own), len(common)) == (own_count, int(count >= SETTLE_COUNT_MIN))
+    assert {path.name: path.read_bytes().decode() for path in tmp_path.iterdir()} == {
+        str(number): str(number) for number in range(count)
+    }
+
+
+def test_what_is_written_afterwards_is_not_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own: list[int] = []
+    monkeypatch.setattr(os, "fsync", own.append)
+    sink = FileSink(str(tmp_path / "file"))
+    sink.settled = True
+    sink.write(0, memoryview(b"more"))
+    sink.finish(ENTRY)
+    assert len(own) == 1
 
 
 def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from attrs import define, field
 
 from dfs.core import limits, messages
 from dfs.core.effects import (
+    Done,
     Drop,
     Event,
     Failed,
@@ -17,6 +18,7 @@ from dfs.core.effects import (
     Reply,
     Send,
     Sleep,
+    Work,
     ask,
     parallel,
     sleep,
@@ -113,6 +115,15 @@ def test_a_work_alone_is_done_here_others_elsewhere_and_errors_come_back(runner:
 
     with pytest.raises(NotFoundError, match="gone"):
         runner.run(work(fail))
+
+
+def test_a_brief_work_is_done_here_unless_threads_are_at_work(runner: Runner) -> None:
+    here = threading.current_thread()
+    waiting = events(Sleep("nap", 0.0), Work("brief", threading.current_thread, brief=True), count=2)
+    assert Done("brief", here) in runner.run(waiting)
+    beside = events(ping(A), Work("brief", threading.current_thread, brief=True), count=2)
+    done = next(event for event in runner.run(beside) if isinstance(event, Done))
+    assert done.value is not here
 
 
 def test_an_exit_in_a_worker_is_an_error_of_the_operation(runner: Runner) -> None:

@@ -1,12 +1,13 @@
 """Files that tell how far they are, read and written piece by piece."""
 
+from pathlib import Path
 from typing import Any
 
 from attrs import define, field
 
-from dfs.core.local import BytesContent
+from dfs.core.local import BytesContent, FileSink
 from dfs.core.types import Entry, EntryKind, Version
-from dfs.watching import WatchedContent, WatchedSink
+from dfs.watching import WatchedContent, WatchedSink, settle
 
 
 @define
@@ -64,3 +65,12 @@ def test_a_sink_tells_when_bytes_came() -> None:
     assert sink.abandon()
     assert (shelf.written, shelf.ended) == ([b"abc"], ["finished", "abandoned"])
     assert told.rows == [("f", 3, 3)]
+
+
+def test_watched_files_are_settled_like_others(tmp_path: Path) -> None:
+    files = [FileSink(str(tmp_path / str(number))) for number in range(10)]
+    watched = [WatchedSink(file, "f", 3, Told()) if number % 2 else file for number, file in enumerate(files)]
+    assert settle(watched) is all(file.settled for file in files)
+    assert not settle([*watched, Shelf()]), "nobody knows what a sink of another kind does"
+    for file in files:
+        file.abandon()
