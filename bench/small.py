@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from statistics import median
 
-from attrs import define
+from attrs import define, field
 
 import floors
 from dfs.cluster import Cluster as Vault, Download, Upload, open_cluster
@@ -43,20 +43,17 @@ GET_BATCHES = {"library get, batches of 64": 64, "library get, batched": 400}
 
 @define
 class Work:
-    """Inputs and samples of a run."""
+    """Inputs and samples of a run. ``source``: the folder of W3, another one each turn."""
 
     folder: Path
     count: int
     samples: dict[str, list[Sample]]
     counts: dict[str, int]
-
-    @property
-    def source(self) -> Path:
-        """The folder of W3."""
-        return self.folder / "W3"
+    source: Path = field(init=False)
 
     def make(self, turn: int) -> list[Path]:
-        """Write other files under the same names, so that nothing of them is stored, and return them."""
+        """Write other files in another folder, so that nothing of them is stored, and return them."""
+        self.source = self.folder / f"W3-{turn}"
         make_small(self.source, self.count, seed=SEED + turn)
         return sorted(self.source.iterdir())
 
@@ -94,7 +91,7 @@ def commands(work: Work, meter: Meter, turn: int) -> None:
 def one_by_one(work: Work, vault: Vault, meter: Meter, turn: int) -> None:
     """Put and get files each with a call of its own."""
     files = work.make(1000 + turn)[:ONE_BY_ONE_COUNT_MAX]
-    bodies = {f"single/{file.name}": file.read_bytes() for file in files}
+    bodies = {f"single{turn}/{file.name}": file.read_bytes() for file in files}
     got: dict[str, BytesIO] = {path: BytesIO() for path in bodies}
 
     def put() -> None:
@@ -115,13 +112,15 @@ def batched(work: Work, vault: Vault, meter: Meter, turn: int) -> None:
     """Put and get all files in batches, and list them."""
     timed = turn > 0
     files: list[Path] = []
+    remote = ""
     for number, (op, batch) in enumerate(BATCHES.items()):
         files = work.make(2000 + 10 * turn + number)
+        remote = work.source.name
 
-        def put(files: list[Path] = files, batch: int = batch) -> None:
+        def put(files: list[Path] = files, batch: int = batch, remote: str = remote) -> None:
             for first in range(0, len(files), batch):
                 uploads = [
-                    Upload(FileContent(str(file)), f"batched/{file.name}")
+                    Upload(FileContent(str(file)), f"{remote}/{file.name}")
                     for file in files[first : first + batch]
                 ]
                 all_done(list(vault.put_files(uploads)), len(uploads))
@@ -129,7 +128,7 @@ def batched(work: Work, vault: Vault, meter: Meter, turn: int) -> None:
         work.keep(op, meter.call(put, vault, sync=True), work.count, timed=timed)
     listed: list[object] = []
     work.keep(
-        "library ls", meter.call(lambda: listed.extend(vault.ls("batched")), vault), work.count, timed=timed
+        "library ls", meter.call(lambda: listed.extend(vault.ls(remote)), vault), work.count, timed=timed
     )
     if len(listed) != work.count:
         raise BenchError(f"W3: {len(listed)} files are listed, not {work.count}")
@@ -140,7 +139,7 @@ def batched(work: Work, vault: Vault, meter: Meter, turn: int) -> None:
         def get(batch: int = batch, names: list[str] = names, back: Path = back) -> None:
             for first in range(0, len(names), batch):
                 downloads = [
-                    Download(f"batched/{name}", str(back / name)) for name in names[first : first + batch]
+                    Download(f"{remote}/{name}", str(back / name)) for name in names[first : first + batch]
                 ]
                 all_done(list(vault.get_files(downloads)), len(downloads))
 
@@ -190,7 +189,7 @@ def _run(options: argparse.Namespace) -> None:
             batch: median(floors.commits_s(folder, count, batch, options.geometry, repeat))
             for batch in (1, 100, 500)
         }
-        work.make(0)
+        work.make(9000)
         at_rest = stored_size(folder / "at-rest", options, "put", "-r", str(work.source))
         with Cluster(folder / "cluster", options) as cluster:
             measure(work, cluster, repeat)

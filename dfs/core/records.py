@@ -49,8 +49,9 @@ _OF_A_CLASS = {
 
 def _decorated(cls: type | None, build: Build) -> object:
     def make(plain: type) -> type:
-        simple = plain.__bases__ == (object,) and "__init__" not in plain.__dict__
-        return _slotted(plain, build) if simple else build(plain)
+        base, *others = plain.__bases__
+        simple = not others and (base is object or "__attrs_attrs__" in base.__dict__)
+        return _slotted(plain, build) if simple and "__init__" not in plain.__dict__ else build(plain)
 
     return make if cls is None else make(cls)
 
@@ -85,7 +86,9 @@ def _slotted(plain: type, build: Build) -> type:
     body |= {
         name: getattr(plain, name) for name in ("__annotations__", "__doc__", "__module__", "__qualname__")
     }
-    body |= {"__slots__": (*names, "__weakref__"), "__init__": begin, "__attrs_attrs__": _Fields(finish)}
+    base = plain.__bases__[0]
+    slots = [name for name in names if not hasattr(base, name)] + ["__weakref__"] * (base is object)
+    body |= {"__slots__": tuple(slots), "__init__": begin, "__attrs_attrs__": _Fields(finish)}
     made = type(plain)(plain.__name__, plain.__bases__, body)
     return made
 

@@ -162,3 +162,45 @@ def test_many_threads_may_make_the_first_objects() -> None:
         with ThreadPoolExecutor(8) as pool:
             objects = list(pool.map(lambda _, made=made: made("a"), range(8)))
         assert len(set(objects)) == 1
+
+
+def inherited(decorator: Any) -> tuple[Any, Any]:
+    """Define a record and one that builds upon it."""
+
+    @decorator(kw_only=True)
+    class Base:
+        name: str = attrs.field(validator=attrs.validators.instance_of(str))
+        size: int = 0
+
+    @decorator(kw_only=True)
+    class Further(Base):
+        size: int = 1
+        body: bytes = attrs.field(default=b"", repr=False)
+
+        @property
+        def whole(self) -> int:
+            return self.size + len(self.body)
+
+    return Base, Further
+
+
+def test_records_upon_records_are_those_of_attrs() -> None:
+    values: list[dict[str, Any]] = [{"name": "a"}, {"name": "a", "size": 2}, {"name": "a", "body": b"xyz"}]
+    for kind in (0, 1):
+        ours, theirs = inherited(frozen)[kind], inherited(attrs.frozen)[kind]
+        for given in values[: 2 + kind]:
+            assert repr(ours(**given)) == repr(theirs(**given))
+            assert attrs.asdict(ours(**given)) == attrs.asdict(theirs(**given))
+            assert ours(**given) == ours(**given) != ours(name="b")
+            assert hash(ours(**given)) == hash(ours(**given))
+            assert not hasattr(ours(**given), "__dict__")
+        with pytest.raises(TypeError, match="must be <class 'str'>"):
+            ours(name=1)
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            ours(name="a").size = 3
+    base, further = inherited(frozen)
+    assert further(name="a", size=2, body=b"xyz").whole == 5
+    assert base(name="a", size=1) != further(name="a", size=1)
+    assert issubclass(further, base)
+    assert [field.name for field in attrs.fields(inherited(frozen)[1])] == ["name", "size", "body"]
+    assert attrs.evolve(further(name="a"), size=9).size == 9
