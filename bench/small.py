@@ -37,8 +37,8 @@ from rig import (
 )
 
 ONE_BY_ONE_COUNT_MAX = 500  # files; each waits for its own commits
-BATCHES = {"library put, batches of 64": 64, "library put, batched": 400}
-GET_BATCHES = {"library get, batches of 64": 64, "library get, batched": 400}
+BATCHES = {"library put, batches of 64": 64, "library put, batched": 2000}
+GET_BATCHES = {"library get, batches of 64": 64, "library get, batched": 2000}
 
 
 @define
