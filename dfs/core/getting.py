@@ -96,12 +96,32 @@ class Got:
         return end - start
 
 
+class _Kind(Enum):
+    """What is still to be fetched of a file once its entry was read."""
+
+    HERE = auto()  # nothing: all bytes came along
+    SMALL = auto()  # shares that should have come along
+    ONE_CHUNK = auto()
+    MANY_CHUNKS = auto()
+
+
+def _kind(found: Found) -> _Kind:
+    manifest = found.entry.manifest if found.entry is not None else None
+    if manifest is None:
+        return _Kind.HERE
+    if not comes_along(manifest):
+        return _Kind.MANY_CHUNKS if manifest.listed or len(manifest.chunks) > 1 else _Kind.ONE_CHUNK
+    here = {share.key.index for share in found.shares.values()}
+    return _Kind.HERE if len(here) >= manifest.recipe.geometry.needed else _Kind.SMALL
+
+
 @define
 class _Getting:
     """One file on its way in."""
 
     item: GetItem
     found: Found
+    kind: _Kind
     sink: Sink | None = None
     ledger: Ledger = field(factory=Ledger)
     error: DfsError | None = None
@@ -147,7 +167,7 @@ def get_files(
     by_kind: dict[_Kind, list[_Getting]] = {kind: [] for kind in _Kind}
     gettings = [getting for part in (yield from together(parts, PART_COUNT)) for getting in part]
     for getting in gettings:
-        by_kind[_kind(getting.found)].append(getting)
+        by_kind[getting.kind].append(getting)
     for kind, lanes in ((_Kind.SMALL, [Slot() for _ in range(LANE_COUNT)]), (_Kind.ONE_CHUNK, slots)):
         jobs = [partial(_get_one, vault, getting, progress) for getting in by_kind[kind]]
         yield from parallel(jobs, [[slot] for slot in lanes])
@@ -166,33 +186,16 @@ def _get_part(
     """Read the entries of some files with one request a node, and get those whose bytes come with them."""
     keys = [register_key(vault.keys, item.path) for item in items]
     found = yield from read_registers(vault, list(dict.fromkeys(keys)), with_shares=True)
-    gettings = [_Getting(item, found[key]) for item, key in zip(items, keys, strict=True)]
+    gettings = [
+        _Getting(item, found[key], _kind(found[key])) for item, key in zip(items, keys, strict=True)
+    ]
     for getting in gettings:
         getting.ledger.slow = slow
-    here = [getting for getting in gettings if _kind(getting.found) is _Kind.HERE]
+    here = [getting for getting in gettings if getting.kind is _Kind.HERE]
     slot = Slot()
     for first in range(0, len(here), CALL_COUNT):
         yield from _get_here(vault, here[first : first + CALL_COUNT], slot, progress, settle)
     return gettings
-
-
-class _Kind(Enum):
-    """How a file is fetched: all of it is here with its entry, shares of its chunk are missing, or more."""
-
-    HERE = auto()
-    SMALL = auto()
-    ONE_CHUNK = auto()
-    MANY_CHUNKS = auto()
-
-
-def _kind(found: Found) -> _Kind:
-    manifest = found.entry.manifest if found.entry is not None else None
-    if manifest is None:
-        return _Kind.HERE
-    if not comes_along(manifest):
-        return _Kind.MANY_CHUNKS if manifest.listed or len(manifest.chunks) > 1 else _Kind.ONE_CHUNK
-    here = {share.key.index for share in found.shares.values()}
-    return _Kind.HERE if len(here) >= manifest.recipe.geometry.needed else _Kind.SMALL
 
 
 def _get_here(
