@@ -27,6 +27,7 @@ PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KE
 HUGE_PAGE_SIZE: Final = 2 << 20
 SYNC_FILE_RANGE_WRITE: Final = 2  # of sync_file_range(2)
 SYNC_SIZE_MAX: Final = 64 << 20  # of everybody's unwritten bytes, to sync them for the sake of ours
+SYNCED_FILE_SYSTEMS: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010})  # ext, xfs, btrfs, f2fs
 BUSY_TIMEOUT_S: Final = 5.0
 
 # Where the platform has no fdatasync (macOS), fsync does at least as much.
@@ -130,25 +131,38 @@ def start_write_out(descriptor: int, offset: int, size: int) -> None:
 
 
 @functools.cache
-def _sync_call() -> Callable[[int], int] | None:
-    """Return ``syncfs(descriptor)`` where it tells what could not be written (Linux 5.8), None elsewhere."""
+def _sync_calls() -> tuple[Callable[..., int], Callable[[int], int]] | None:
+    """Return Linux's ``fstatfs`` and its ``syncfs``, which tells since 5.8 what could not be written."""
     import ctypes
     import re
 
     version = re.match(r"(\d+)\.(\d+)", os.uname().release) if sys.platform == "linux" else None
     if version is None or (int(version[1]), int(version[2])) < (5, 8):
         return None
-    call: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "syncfs", None)
-    return call
+    libc = ctypes.CDLL(None)
+    kind, sync = getattr(libc, "fstatfs", None), getattr(libc, "syncfs", None)
+    return None if kind is None or sync is None else (kind, sync)
 
 
 def sync_file_system(descriptor: int) -> bool:
     """Make all that was written to a file's file system durable; False if that is not known to have worked.
 
-    Others' bytes too, so while there are many of those nothing is done, which also is False.
+    Others' bytes too, so while there are many of those nothing is done. Nor is it on file systems of which
+    syncfs(2) may not reach the disk (FUSE does not pass it on) or not tell its errors (overlays).
     """
-    call = _sync_call()
-    return call is not None and _unwritten_size() <= SYNC_SIZE_MAX and call(descriptor) == 0
+    calls = _sync_calls()
+    if calls is None or _unwritten_size() > SYNC_SIZE_MAX:
+        return False
+    kind_of, sync = calls
+    return _file_system(kind_of, descriptor) in SYNCED_FILE_SYSTEMS and sync(descriptor) == 0
+
+
+def _file_system(kind_of: Callable[..., int], descriptor: int) -> int:
+    """Return the magic number of a file's file system, the first word of a ``struct statfs``; 0: unknown."""
+    import ctypes
+
+    told = (ctypes.c_ulong * 32)()  # more than any architecture's
+    return int(told[0]) if kind_of(descriptor, told) == 0 else 0
 
 
 def _unwritten_size() -> float:

@@ -186,9 +186,7 @@ def _get_part(
     """Read the entries of some files with one request a node, and get those whose bytes come with them."""
     keys = [register_key(vault.keys, item.path) for item in items]
     found = yield from read_registers(vault, list(dict.fromkeys(keys)), with_shares=True)
-    gettings = [
-        _Getting(item, found[key], _kind(found[key])) for item, key in zip(items, keys, strict=True)
-    ]
+    gettings = [_Getting(item, found[key], _kind(found[key])) for item, key in zip(items, keys, strict=True)]
     for getting in gettings:
         getting.ledger.slow = slow
     here = [getting for getting in gettings if getting.kind is _Kind.HERE]

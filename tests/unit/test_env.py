@@ -154,16 +154,22 @@ def test_writing_out_early_changes_nothing_that_can_be_read(
     file.close()
 
 
-@pytest.mark.skipif(
-    env._sync_call() is None, reason="this system cannot tell what a sync of all could not write"
-)
+@pytest.mark.skipif(env._sync_calls() is None, reason="syncfs tells no errors here")
 def test_a_file_system_is_synced_unless_others_have_much_to_write(
     file: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kind_of, _ = env._sync_calls() or pytest.fail("it was there")
     assert 0 <= env._unwritten_size() < float("inf")
     monkeypatch.setattr(env, "_unwritten_size", lambda: float(env.SYNC_SIZE_MAX))
+    here = env._file_system(kind_of, file.fileno())
+    assert here
+    assert env.sync_file_system(file.fileno()) is (here in env.SYNCED_FILE_SYSTEMS)
+    monkeypatch.setattr(env, "SYNCED_FILE_SYSTEMS", {here})
     assert env.sync_file_system(file.fileno())
     assert not env.sync_file_system(-1), "no such descriptor"
+    monkeypatch.setattr(env, "SYNCED_FILE_SYSTEMS", {here + 1})
+    assert not env.sync_file_system(file.fileno()), "who knows what it does there"
+    monkeypatch.setattr(env, "SYNCED_FILE_SYSTEMS", {here})
     monkeypatch.setattr(env, "_unwritten_size", lambda: env.SYNC_SIZE_MAX + 1.0)
     assert not env.sync_file_system(file.fileno())
     file.close()
@@ -176,7 +182,7 @@ def test_a_system_whose_sync_tells_no_errors_is_not_asked(
     told = os.uname()
     named = os.uname_result((told.sysname, told.nodename, release, told.version, told.machine))
     monkeypatch.setattr(os, "uname", lambda: named)
-    assert env._sync_call.__wrapped__() is None
+    assert env._sync_calls.__wrapped__() is None
     file.close()
 
 
