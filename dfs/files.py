@@ -19,7 +19,6 @@ from dfs.core.errors import (
     QuorumError,
     UnknownOutcomeError,
 )
-from dfs.core.getting import Got
 from dfs.core.local import FileContent, LocalError, content_of, excluded, tree
 from dfs.core.paths import ancestors, canonical, join, name_of, parent_of, printable, relative_to
 from dfs.core.records import frozen
@@ -42,6 +41,7 @@ from dfs.texts import (
 
 if TYPE_CHECKING:
     from dfs.cluster import Cluster
+    from dfs.core.getting import Got
 
 STREAM: Final = "-"
 PLAIN_FAILURES: Final = frozenset({2, 4, 9})  # exit codes of errors that say themselves which file and what
@@ -501,13 +501,13 @@ def _get_all(context: Context, wanted: Sequence[Download]) -> None:
         results = cluster.get_files(wanted, progress=meter, watch=watch)
         seconds = meter.seconds
     for download, result in zip(wanted, results, strict=True):
-        if isinstance(result, Got):
-            _report_got(context, cluster, download, result, seconds)
-        else:
+        if isinstance(result, DfsError):
             failed = {"path": download.path, "outcome": "failed", "error": error_record(result)}
             context.emit("files", failed)
             context.fail(result, _get_failure(download.path, result))
-    done = [result for result in results if isinstance(result, Got)]
+        else:
+            _report_got(context, cluster, download, result, seconds)
+    done = [result for result in results if not isinstance(result, DfsError)]
     _warn_of_ciphers(context, cluster, done)
     if any(got.stale for got in done):
         context.degrade(STALE_LINE, strict=False)
@@ -517,7 +517,7 @@ def _get_all(context: Context, wanted: Sequence[Download]) -> None:
         sys.stderr.write(f"stats: shares: {received_size} bytes received, {needed_size} needed\n")
 
 
-def _warn_of_ciphers(context: Context, cluster: "Cluster", done: Sequence[Got]) -> None:
+def _warn_of_ciphers(context: Context, cluster: "Cluster", done: "Sequence[Got]") -> None:
     """Warn once of each cipher that was allowed although it protects nothing."""
     for cipher in sorted(ciphers_of(done)):
         if warning := insecure(cipher, cluster.conf.allow_insecure):
@@ -532,7 +532,7 @@ def _size_of(cluster: "Cluster", path: str) -> int | None:
         return None
 
 
-def _report_got(context: Context, cluster: "Cluster", download: Download, got: Got, seconds: float) -> None:
+def _report_got(context: Context, cluster: "Cluster", download: Download, got: "Got", seconds: float) -> None:
     labels = cluster.node_names
     received = {label_name(labels, node): size for node, size in got.received.items()}
     shown = printable(download.path)
