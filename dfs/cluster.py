@@ -6,7 +6,7 @@ own.
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self
 from attrs import evolve
 
 import dfs
+from dfs.batches import get_batches, put_batches
 from dfs.core import limits, vaults
 from dfs.core.classic import NodeAddress
 from dfs.core.client import Client, ClientOptions, Opened, Place
@@ -45,10 +46,6 @@ if TYPE_CHECKING:  # what only put and get need is imported there: a listing is 
     from dfs.core.putting import Content, Making, Put
     from dfs.core.repairing import Scope
     from dfs.core.standing import Checked, NodeStanding, Repaired
-
-BATCH_COUNT: Final = 400  # files stored by one operation
-GET_COUNT: Final = 2000  # files fetched by one
-BATCH_SIZE: Final = 64 * limits.MIB
 
 
 class Progress(Protocol):
@@ -308,24 +305,29 @@ class Cluster(Names):
         from dfs.core import putting
 
         making = self._made(allow_degraded=allow_degraded, progress=progress)
-        outcomes: list[Put] = []
-        for batch in _batches(uploads):
-            fresh = (Version(os.urandom(limits.OPERATION_ID_SIZE)) for _ in batch)
+        paths = [canonical(upload.path) for upload in uploads]
+        outcomes: dict[int, Put] = {}
+        for batch in put_batches(self._vault.keys, paths, [upload.content.size for upload in uploads]):
             items = [
                 putting.PutItem(
-                    canonical(upload.path), _watched(upload, watch), version, if_version, if_absent
+                    paths[index],
+                    _watched(uploads[index], watch),
+                    Version(os.urandom(limits.OPERATION_ID_SIZE)),
+                    if_version,
+                    if_absent,
                 )
-                for upload, version in zip(batch, fresh, strict=True)
+                for index in batch
             ]
             try:
                 put_all = partial(putting.put_files, items=items, making=making)
-                outcomes.extend(self._run(lambda: put_all(self._vault)))  # noqa: B023 - called at once
+                done = self._run(lambda: put_all(self._vault))  # noqa: B023 - called at once
+                outcomes.update(zip(batch, done, strict=True))
             except DfsError as error:
-                return [*outcomes, *[error] * (len(uploads) - len(outcomes))]
+                return [outcomes.get(index, error) for index in range(len(uploads))]
             finally:
-                for upload in batch:
-                    getattr(upload.content, "close", _nothing)()
-        return outcomes
+                for index in batch:
+                    getattr(uploads[index].content, "close", _nothing)()
+        return [outcomes[index] for index in range(len(uploads))]
 
     def put(
         self,
@@ -365,18 +367,21 @@ class Cluster(Names):
         """
         from dfs.core import getting
 
-        results: list[Got | DfsError] = []
-        for first in range(0, len(downloads), GET_COUNT):
+        paths = [canonical(one.path) for one in downloads]
+        results: dict[int, Got | DfsError] = {}
+        for batch in get_batches(self._vault.keys, paths):
+            some = [(paths[index], downloads[index]) for index in batch]
             items = [
-                getting.GetItem(canonical(one.path), partial(_file_sink, one, watch), one.span, one.resume)
-                for one in downloads[first : first + GET_COUNT]
+                getting.GetItem(path, partial(_file_sink, one, watch), one.span, one.resume)
+                for path, one in some
             ]
             try:
                 get_all = partial(getting.get_files, items=items, slots=self._client.slots())
-                results.extend(self._run(lambda: get_all(self._vault, progress=progress, settle=settle)))  # noqa: B023
+                done = self._run(lambda: get_all(self._vault, progress=progress, settle=settle))  # noqa: B023
+                results.update(zip(batch, done, strict=True))
             except DfsError as error:
-                return [*results, *[error] * (len(downloads) - len(results))]
-        return results
+                return [results.get(index, error) for index in range(len(downloads))]
+        return [results[index] for index in range(len(downloads))]
 
     def get(
         self,
@@ -584,17 +589,3 @@ def _file_sink(download: Download, watch: Watch | None, entry: Entry) -> "Sink":
     content = entry.version.hex() if download.span == Span() and entry.size > limits.SMALL_SIZE_MAX else ""
     sink = FileSink(download.local, clobber=download.clobber, content=content, resume=download.resume)
     return sink if watch is None else WatchedSink(sink, download.path, entry.size, watch)
-
-
-def _batches(uploads: Sequence[Upload]) -> Iterator[list[Upload]]:
-    batch: list[Upload] = []
-    size = 0
-    for upload in uploads:
-        item_size = upload.content.size or 0
-        if batch and (len(batch) == BATCH_COUNT or size + item_size > BATCH_SIZE):
-            yield batch
-            batch, size = [], 0
-        batch.append(upload)
-        size += item_size
-    if batch:
-        yield batch

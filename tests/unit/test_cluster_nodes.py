@@ -356,10 +356,33 @@ def test_batches_end_file_by_file(site: Site, tmp_path: Path) -> None:
         assert not (tmp_path / "nowhere").exists()
 
 
+def test_outcomes_are_in_the_order_of_the_files_whatever_comes_first(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dfs.batches.GET_COUNT", 4)
+    monkeypatch.setattr("dfs.core.limits.REGISTER_COUNT", 3)
+    monkeypatch.setattr("dfs.batches.PUT_COUNT", 4)
+    bodies = {f"{'ab'[index % 2]}/file{index}": body_of(index) for index in range(11)}
+    told: list[str] = []
+    with site.open() as cluster:
+        uploads = [Upload(BytesContent(body, 0), path) for path, body in bodies.items()]
+        outcomes = cluster.put_files(uploads, watch=lambda path, _size, _total: told.append(path))
+        assert [getattr(outcome, "path", None) for outcome in outcomes] == list(bodies)
+        assert [getattr(outcome, "size", None) for outcome in outcomes] == list(range(11))
+        assert list(dict.fromkeys(told)) != list(bodies), "they came in another one"
+        results = cluster.get_files(
+            [Download(path, str(tmp_path / path.replace("/", "-"))) for path in [*bodies, "none"]]
+        )
+        assert [type(result) for result in results] == [Got] * 11 + [NotFoundError]
+        assert [result.entry.path for result in results if isinstance(result, Got)] == list(bodies)
+        there = {path: (tmp_path / path.replace("/", "-")).read_bytes() for path in bodies}
+        assert there == bodies
+
+
 def test_what_stops_a_batch_is_the_error_of_all_that_follow(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfs.cluster.BATCH_COUNT", 1)
+    monkeypatch.setattr("dfs.batches.PUT_COUNT", 1)
     with site.open() as cluster:
         uploads = [Upload(BytesContent(b"one", 0), f"file{index}") for index in range(3)]
 
