@@ -9,6 +9,7 @@ import heapq
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import GEN_RUNNING, getgeneratorstate
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 from attrs import define, evolve, field
@@ -320,7 +321,10 @@ class World:
             self.later(self.random.random() ** 8, partial(self._work, running, effect))  # few take long
 
     def _post(self, running: Running[Any], source: object, event: Event) -> None:
-        if running.ended is None and running.waiting.get(event.tag) is source:
+        if getgeneratorstate(running.operation) == GEN_RUNNING:
+            # A test has begun another operation from within this one, which takes what comes later.
+            self.later(LATENCY_S, partial(self._post, running, source, event))
+        elif running.ended is None and running.waiting.get(event.tag) is source:
             del running.waiting[event.tag]
             self._advance(running, event)
 
