@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from dfs.core import limits
 from dfs.core.keys import register_key
+from dfs.core.runs import runs
 
 if TYPE_CHECKING:
     from dfs.core.keys import VaultKeys
@@ -22,17 +23,7 @@ GET_COUNT: Final = 2000  # files fetched by one operation
 
 def put_batches(keys: "VaultKeys", paths: Sequence[str], sizes: Sequence[int | None]) -> Iterator[list[int]]:
     """Yield the indexes of files to store, given by canonical path and size (None: unknown)."""
-    batch: list[int] = []
-    batch_size = 0
-    for index in _kept_order(keys, paths):
-        size = sizes[index] or 0
-        if batch and (len(batch) == PUT_COUNT or batch_size + size > PUT_SIZE):
-            yield batch
-            batch, batch_size = [], 0
-        batch.append(index)
-        batch_size += size
-    if batch:
-        yield batch
+    return runs(_kept_order(keys, paths), lambda index: sizes[index] or 0, PUT_SIZE, PUT_COUNT)
 
 
 def get_batches(keys: "VaultKeys", paths: Sequence[str]) -> Iterator[Sequence[int]]:

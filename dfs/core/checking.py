@@ -4,6 +4,7 @@ Pure operations. Nothing is changed but what nodes know of themselves: a share f
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from attrs import field, fields
@@ -16,6 +17,7 @@ from dfs.core.keys import directory_id, register_key
 from dfs.core.paths import printable
 from dfs.core.reading import Found, read_registers
 from dfs.core.records import define
+from dfs.core.runs import runs
 from dfs.core.standing import Checked, FileStanding, FileState, Flaw
 from dfs.core.transfer import Group, Vault, claims_of
 from dfs.core.types import EntryKind, NodeId, RegisterKey, ShareKey
@@ -134,34 +136,27 @@ def _read(vault: Vault, item: Listed, ratio: float, reading: _Reading) -> Operat
         for index, nodes in enumerate(vault.nodes_of(claim.nodes)):
             for node in nodes:
                 wanted[node].append((ShareKey(claim.stripe, index), claim.share_size))
-    batches = {node: list(_batches(shares)) for node, shares in wanted.items() if shares}
+    batches = {
+        node: list(runs(shares, itemgetter(1), VERIFY_SIZE, limits.BATCH_COUNT_MAX))
+        for node, shares in wanted.items()
+        if shares
+    }
     flaws = reading.flaws.setdefault(item.entry.path, set())
     for position in range(max(map(len, batches.values()), default=0)):
         part = {node: rows[position] for node, rows in batches.items() if position < len(rows)}
         answers = yield from ask(
-            [Send(node, node, messages.Verify(keys)) for node, (keys, _) in part.items()]
+            [
+                Send(node, node, messages.Verify(tuple(key for key, _ in shares)))
+                for node, shares in part.items()
+            ]
         )
         for node, reply in answers.replies.items():
-            reading.size += part[node][1]
+            reading.size += sum(size for _, size in part[node])
             flaws |= set(_flaws(node, reply))
 
 
 def _drawn(vault: Vault) -> float:
     return int.from_bytes(vault.entropy(4), "big") / (1 << 32)
-
-
-def _batches(shares: Sequence[tuple[ShareKey, int]]) -> Iterator[tuple[tuple[ShareKey, ...], int]]:
-    """Yield share names, as many as one request may have, with their bytes."""
-    keys: list[ShareKey] = []
-    size = 0
-    for key, share_size in shares:
-        if keys and (len(keys) == limits.BATCH_COUNT_MAX or size + share_size > VERIFY_SIZE):
-            yield tuple(keys), size
-            keys, size = [], 0
-        keys.append(key)
-        size += share_size
-    if keys:
-        yield tuple(keys), size
 
 
 def _flaws(node: NodeId, reply: Reply) -> Iterator[Flaw]:

@@ -29,6 +29,7 @@ from dfs.core.quorum import share_threshold
 from dfs.core.records import define, frozen
 from dfs.core.refusals import no_room, require_open, space_errors, too_few, without_room
 from dfs.core.register import Memory
+from dfs.core.runs import runs
 from dfs.core.transfer import Group, Vault, claims_of, require_readable
 from dfs.core.types import (
     NO_BALLOT,
@@ -462,7 +463,7 @@ class _Judged:
 
 def _accept(vault: Vault, group: Group, attempts: Sequence[_Attempt]) -> Operation[None]:
     yield from _stage_claims(group, attempts)
-    for batch in _accept_batches(attempts):
+    for batch in runs(attempts, _item_size, ACCEPT_ROWS_SIZE_MAX):
         for attempt in batch:
             if attempt.own and attempt.item is not None:
                 foundation = attempt.base.digest if attempt.base is not None else b""
@@ -507,18 +508,8 @@ def _accepting(statuses: Mapping[NodeId, int]) -> set[NodeId]:
     return {node for node, status in statuses.items() if status in {messages.ACCEPTED, messages.OWING}}
 
 
-def _accept_batches(attempts: Sequence[_Attempt]) -> Iterator[list[_Attempt]]:
-    batch: list[_Attempt] = []
-    size = 0
-    for attempt in attempts:
-        item_size = len(attempt.item.value) + len(attempt.item.claims) if attempt.item is not None else 0
-        if batch and size + item_size > ACCEPT_ROWS_SIZE_MAX:
-            yield batch
-            batch, size = [], 0
-        batch.append(attempt)
-        size += item_size
-    if batch:
-        yield batch
+def _item_size(attempt: _Attempt) -> int:
+    return len(attempt.item.value) + len(attempt.item.claims) if attempt.item is not None else 0
 
 
 def _stage_claims(group: Group, attempts: Sequence[_Attempt]) -> Operation[None]:

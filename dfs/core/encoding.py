@@ -14,6 +14,7 @@ import msgpack
 
 from dfs.core import limits
 from dfs.core.errors import DfsError
+from dfs.core.runs import runs
 from dfs.core.types import Buffer
 
 Shape: TypeAlias = Callable[[object], Any]  # returns the value, or raises ShapeError
@@ -208,16 +209,7 @@ def record(make: Callable[..., Any], *shapes: Shape) -> Shape:
 
 def chop(parts: Sequence[bytes], size_max: int) -> Iterator[bytes]:
     """Join encoded parts into runs of at most ``size_max`` bytes (one larger part is a run of its own)."""
-    run: list[bytes] = []
-    size = 0
-    for part in parts:
-        if run and size + len(part) > size_max:
-            yield b"".join(run)
-            run, size = [], 0
-        run.append(part)
-        size += len(part)
-    if run:
-        yield b"".join(run)
+    return map(b"".join, runs(parts, len, size_max))
 
 
 IDENTIFIER = raw(limits.DIGEST_SIZE)

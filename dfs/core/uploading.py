@@ -4,7 +4,7 @@ Pure operations (effects.py). A node that fails is left out; who holds what in t
 guessed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 from attrs import field
@@ -14,6 +14,7 @@ from dfs.core.effects import Operation, Send, ask
 from dfs.core.errors import RemoteProtocolError
 from dfs.core.pipeline import Stripe
 from dfs.core.records import frozen
+from dfs.core.runs import runs
 from dfs.core.transfer import Group
 from dfs.core.types import NodeId
 
@@ -48,22 +49,12 @@ class Stored:
 Shares: TypeAlias = list[tuple[Placed, int]]  # shares by stripe and index
 
 
+def _share_size(share: tuple[Placed, int]) -> int:
+    return share[0].stripe.share_size
+
+
 def _size(shares: Shares) -> int:
-    return sum(placed.stripe.share_size for placed, _ in shares)
-
-
-def _batches(shares: Shares) -> Iterator[Shares]:
-    batch: Shares = []
-    size = 0
-    for placed, index in shares:
-        share_size = placed.stripe.share_size
-        if batch and (len(batch) == limits.BATCH_COUNT_MAX or size + share_size > limits.SHARE_SIZE_MAX):
-            yield batch
-            batch, size = [], 0
-        batch.append((placed, index))
-        size += share_size
-    if batch:
-        yield batch
+    return sum(map(_share_size, shares))
 
 
 def store_stripes(
@@ -91,7 +82,11 @@ def store_stripes(
         lacking, errors = lacking | more, errors | more_errors
     lacking = {node: lacking.get(node, shares) for node, shares in wanted.items() if node not in errors}
     sent_size = 0
-    queues = {node: list(_batches(shares)) for node, shares in lacking.items() if shares}
+    queues = {
+        node: list(runs(shares, _share_size, limits.SHARE_SIZE_MAX, limits.BATCH_COUNT_MAX))
+        for node, shares in lacking.items()
+        if shares
+    }
     while queues:
         batches = {node: queue.pop(0) for node, queue in queues.items()}
         sends = [_store(node, batch) for node, batch in batches.items()]
