@@ -189,7 +189,7 @@ def _run(options: argparse.Namespace) -> None:
             batch: median(floors.commits_s(folder, count, batch, options.geometry, repeat))
             for batch in (1, 100, 500)
         }
-        work.make(9000)
+        work.make(0)
         at_rest = stored_size(folder / "at-rest", options, "put", "-r", str(work.source))
         with Cluster(folder / "cluster", options) as cluster:
             measure(work, cluster, repeat)

@@ -110,7 +110,7 @@ Operation: TypeAlias = Generator[Effects, Event, T]
 
 
 def work(call: Callable[[], T], *, brief: bool = False) -> Operation[T]:
-    """Run one call on a worker and return its result or raise its error."""
+    """Run one call on a worker and return its result or raise its error. ``brief``: see Work."""
     event = yield (Work("work", call, brief),)
     while event.tag != "work":  # an answer nobody waits for any more
         event = yield ()
@@ -294,7 +294,7 @@ def in_one_call(operations: Sequence[Operation[T]], *, brief: bool = False) -> O
     """Run operations one after the other, all within one call on a worker as far as they want only Works.
 
     For many short ones: handing one over costs more than doing it. Those that want more go on afterwards, one
-    by one. What one of them raises ends all.
+    by one. What one of them raises ends all. ``brief``: see Work; of all calls together.
     """
     begun = yield from work(lambda: [_begun(operation) for operation in operations], brief=brief)
     results: list[T] = []

@@ -1,8 +1,8 @@
 """Get files: from their entries to verified bytes; pure operations.
 
-Small files are fetched side by side, a large one chunk by chunk through the slots. Exactly k shares of a
-chunk are asked for, the data shares first; another one only when a node fails, is slow or has sent wrong
-bytes.
+Small files come with their entries, many a request; one of one chunk takes a slot, a large one goes chunk by
+chunk through all slots. Exactly k shares of a chunk are asked for, the data shares first; another one only
+when a node fails, is slow or has sent wrong bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,9 +26,9 @@ from dfs.core.transfer import Came, Ledger, Source, Vault, chunks_of, fetch_chun
 from dfs.core.types import Entry, EntryKind, Manifest, NodeId, Plain
 
 RESTART_COUNT: Final = 4  # versions tried while others keep replacing the file
-CALL_COUNT: Final = 64  # small files that are open at a time, and become durable together
-FINISH_COUNT: Final = 4  # of them that one call on a worker finishes where each waits for the disk ...
 PART_COUNT: Final = 2  # requests under way: what one brought is written while the other is answered
+CALL_COUNT: Final = 64  # small files that are open at a time, and become durable together
+FINISH_COUNT: Final = 4  # of them that one call on a worker finishes where each waits for the disk
 LANE_COUNT: Final = 16  # such calls at a time, or small files whose shares are fetched
 
 
@@ -203,7 +203,7 @@ def _get_here(
     progress: Callable[[int], object],
     settle: Settle,
 ) -> Operation[None]:
-    """Let small files whose bytes came with their entries become durable together."""
+    """Write small files whose bytes came with their entries, and let them become durable together."""
     got: list[int] = []  # told afterwards: progress is shown by the thread that runs the operation
     try:
         deliveries = [_get_file(vault, getting, [slot], got.append) for getting in gettings]
@@ -212,11 +212,8 @@ def _get_here(
         sinks = [getting.sink for getting in came if getting.sink is not None]
         settled = yield from work(lambda: settle(sinks), brief=True)
         step = len(came) if settled else FINISH_COUNT
-        calls = [
-            partial(_finish, came[first : first + step], brief=settled)
-            for first in range(0, len(came), step or 1)
-        ]
-        yield from parallel(calls, range(LANE_COUNT))
+        parts = [came[first : first + step] for first in range(0, len(came), step or 1)]
+        yield from together([_finish(part, brief=settled) for part in parts], LANE_COUNT)
     except BaseException:  # given up from outside, so nothing can be waited for
         _abandon(gettings)
         raise
@@ -241,7 +238,7 @@ def _abandon(gettings: Iterable[_Getting]) -> None:
             getting.sink.abandon()
 
 
-def _finish(gettings: Sequence[_Getting], _slot: object = None, *, brief: bool = False) -> Operation[None]:
+def _finish(gettings: Sequence[_Getting], *, brief: bool = False) -> Operation[None]:
     """Let files that have come appear at their places."""
 
     def finish() -> None:

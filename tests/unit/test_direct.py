@@ -385,6 +385,17 @@ def test_two_requests_to_a_node_take_one_connection(
     assert len(bench.way.streams) == 1
 
 
+def test_a_request_beside_brief_work_is_not(
+    ran: tuple[Runner, Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, bench = ran
+    monkeypatch.setattr(bench.link, "submit", None)
+    monkeypatch.setattr(bench.link, "hand_over", None)
+    brief = Work("work", threading.current_thread, brief=True)
+    worked, asked = runner.run(answers_to(Send("asked", NODE, messages.Ping()), brief, count=2))
+    assert (worked, asked) == (Done("work", threading.current_thread()), Reply("asked", messages.Empty()))
+
+
 def test_a_request_beside_work_is_handed_over(ran: tuple[Runner, Bench]) -> None:
     runner, bench = ran
     gate = threading.Event()

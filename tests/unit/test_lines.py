@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from dfs.core import messages
 from dfs.core.effects import Drop, Effect, Event, Hurry, Operation, Reply, Send, Work
@@ -46,7 +47,7 @@ def jumble(chance: random.Random, answered: list[bool]) -> Operation[None]:
             asked[step, number] = chance.choice(list(ANSWERS))
             effects.append(Send((step, number), NODE, asked[step, number]))
         if chance.random() < 0.2:
-            effects.append(BUSY)
+            effects.append(evolve(BUSY, brief=chance.random() < 0.5))
         event = yield tuple(effects)
         while True:
             check(event, asked.pop(event.tag, None), answered)

@@ -1,5 +1,7 @@
 """Runs fit their bounds and leave nothing out."""
 
+from itertools import pairwise
+
 from hypothesis import given, strategies as st
 
 from dfs.core.runs import runs
@@ -12,7 +14,7 @@ def test_runs_are_as_long_as_their_bounds_allow(sizes: list[int], size_max: int,
     for run in made:
         assert 1 <= len(run) <= count_max
         assert sum(run) <= size_max or len(run) == 1
-    for run, following in zip(made, made[1:], strict=False):
+    for run, following in pairwise(made):
         assert len(run) == count_max or sum(run) + following[0] > size_max
 
 
