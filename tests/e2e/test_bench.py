@@ -139,3 +139,13 @@ def test_a_plot_is_a_picture_with_all_points() -> None:
     assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 3
     with pytest.raises(ValueError, match="positive"):
         plot.svg("nothing", "x", "y", {"put": [(0, 1)]})
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("part", ["names", "folders"])
+def test_growth_is_drawn(environment: dict[str, str], tmp_path: Path, part: str) -> None:
+    plots = tmp_path / "plots"
+    small = ["--quick", "--repeat", "1", "--largest", "100", "--transport", "tcp"]
+    run(environment, "scale", "--only", part, *small, "--plots", str(plots))
+    assert (plots / f"{part}.svg").read_text().startswith("<svg")

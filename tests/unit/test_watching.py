@@ -69,9 +69,7 @@ def test_a_sink_tells_when_bytes_came() -> None:
 
 
 def test_watched_files_are_settled_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "dfs.core.local.sync_file_system", lambda _descriptor: True
-    )  # not everywhere
+    monkeypatch.setattr("dfs.core.local.sync_file_system", lambda _descriptor: True)  # not everywhere
     files = [FileSink(str(tmp_path / str(number))) for number in range(10)]
     watched = [WatchedSink(file, "f", 3, Told()) if number % 2 else file for number, file in enumerate(files)]
     assert settle(watched) is all(file.settled for file in files)
