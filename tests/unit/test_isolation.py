@@ -10,7 +10,7 @@ import pytest
 from attrs import frozen
 from xxhash import xxh3_128_digest
 
-from dfs.core import auth, bulk_rows, limits, messages, register, wire
+from dfs.core import auth, bulk_rows, commit, limits, messages, register, wire
 from dfs.core.auth import sign_login, sign_rekey
 from dfs.core.bulk_rows import AcceptItem, ReplayItem
 from dfs.core.env import RealFiles
@@ -188,6 +188,9 @@ def alike(client: Client, request: messages.Request, bulk: bytes, names: Names) 
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """A node where ines has a vault with everything in it, and tom and tim have empty ones."""
     monkeypatch.setattr(RealFiles, "free_size", lambda _files, _path: (1 << 40, 1 << 41))
+    # What nobody waits for goes with the next write, never by itself after a while: replies tell how many
+    # commits there were.
+    monkeypatch.setattr(commit, "LATER_S", 3600)
     with closing(House(tmp_path, plain(tmp_path))) as house:
         lines = [("ines", INES), ("tom", TOM), ("tim", TOM)]
         house.users.write_text(
