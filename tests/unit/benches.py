@@ -1,10 +1,14 @@
-"""A link to a node, over a way that a test can damage, and what came of its requests."""
+"""A link to a node, over a way that a test can damage, and what came of its requests.
+
+A test module imports each fixture it needs by its function, so: `make as make`.
+"""
 
 import queue
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from attrs import define, evolve, field
 
 from dfs.core import messages
@@ -122,7 +126,8 @@ class Bench:
 Make = Callable[..., Bench]
 
 
-def benches() -> Iterator[Make]:
+@pytest.fixture
+def make() -> Iterator[Make]:
     """Make benches, by default what a user of the home needs, and close them at the end."""
     made: list[Bench] = []
 
@@ -147,3 +152,9 @@ def benches() -> Iterator[Make]:
     yield bench
     for each in made:
         each.link.close()
+
+
+@pytest.fixture
+def address(home: Any) -> str:
+    """Where a node answers."""
+    return str(home.nodes[0].server.address)

@@ -30,20 +30,7 @@ from dfs.core.link import DIRECT_SIZE_MAX
 from dfs.core.runner import Runner
 from dfs.core.types import ShareKey, StripeId
 from dfs.core.wire import Mark
-from tests.unit.benches import NODE, Bench, Make, benches
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """Make benches."""
-    yield from benches()
-
-
-@pytest.fixture
-def address(home: Any) -> str:
-    """Where a node answers."""
-    return str(home.nodes[0].server.address)
-
+from tests.unit.benches import NODE, Bench, Make, address as address, make as make
 
 # --- At a link ---
 

@@ -3,8 +3,6 @@
 import random
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from attrs import evolve
@@ -13,7 +11,7 @@ from dfs.core import messages
 from dfs.core.effects import Drop, Effect, Event, Hurry, Operation, Reply, Send, Work
 from dfs.core.env import RealEnv
 from dfs.core.runner import Runner
-from tests.unit.benches import NODE, Bench, benches
+from tests.unit.benches import NODE, Bench, Make, address as address, make as make
 
 TIME_S = 2.0
 ANSWERS: dict[messages.Request, type[messages.Response] | None] = {
@@ -26,10 +24,9 @@ BUSY = Work("work", lambda: random.Random(1).randbytes(1_000_000))
 
 
 @pytest.fixture
-def bench(home: Any) -> Iterator[Bench]:
+def bench(make: Make, address: str) -> Bench:
     """A link of two connections."""
-    for make in benches():
-        yield make(str(home.nodes[0].server.address), connection_count_max=2, request_timeout_s=5.0)
+    return make(address, connection_count_max=2, request_timeout_s=5.0)
 
 
 def jumble(chance: random.Random, answered: list[bool]) -> Operation[None]:

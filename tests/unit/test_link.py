@@ -34,21 +34,9 @@ from dfs.core.keys import login_keys
 from dfs.core.link import Trust
 from dfs.core.types import ShareKey, StripeId
 from dfs.plugins import memory_transport
-from tests.unit.benches import NODE, Make, Way, benches
+from tests.unit.benches import NODE, Make, Way, address as address, make as make
 
 PIN = bytes(32)
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """Make benches."""
-    yield from benches()
-
-
-@pytest.fixture
-def address(home: Any) -> str:
-    """Where a node answers."""
-    return str(home.nodes[0].server.address)
 
 
 class Frozen:
