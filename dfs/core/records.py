@@ -6,9 +6,10 @@ command uses a few. What `frozen` classes compare, hash and print by are closure
 which answer the same and obey the fields' ``eq`` and ``repr``.
 """
 
+import threading
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from attrs import define, frozen
@@ -36,6 +37,8 @@ else:
 __all__ = ["define", "frozen"]
 
 Build = Callable[[type], type]
+# attrs changes a class while it reads it. Who finishes a class may have to finish its base.
+_FINISHING: Final = threading.RLock()
 _OF_A_CLASS = {
     "__annotations__",
     "__dict__",
@@ -73,10 +76,13 @@ def _slotted(plain: type, build: Build) -> type:
     skipped = {*names, *_OF_A_CLASS}
 
     def finish() -> None:
-        done = build(plain).__dict__
-        for name in done.keys() - plain.__dict__.keys() - skipped - {"__init__"}:
-            setattr(made, name, done[name])
-        made.__init__ = done["__init__"]  # type: ignore[misc] # the last: other threads wait for nothing
+        with _FINISHING:
+            if made.__dict__["__init__"] is not begin:
+                return  # another thread came first
+            done = build(plain).__dict__
+            for name in done.keys() - plain.__dict__.keys() - skipped - {"__init__"}:
+                setattr(made, name, done[name])
+            made.__init__ = done["__init__"]  # type: ignore[misc] # the last: who sees it needs no lock
 
     def begin(record: object, *values: object, **named: object) -> None:
         finish()

@@ -1,5 +1,6 @@
 """`records.frozen` answers as `attrs.frozen` does."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -162,6 +163,31 @@ def test_many_threads_may_make_the_first_objects() -> None:
         with ThreadPoolExecutor(8) as pool:
             objects = list(pool.map(lambda _, made=made: made("a"), range(8)))
         assert len(set(objects)) == 1
+
+
+def test_a_class_is_finished_once_by_whoever_comes_first() -> None:
+    finished: list[type] = []
+    objects: list[Any] = []
+    other = threading.Thread(target=lambda: objects.append(made("a")))
+
+    def look(cls: type, fields: list[Any]) -> list[Any]:
+        finished.append(cls)
+        if len(finished) == 1:
+            other.start()
+            other.join(0.2)  # who need not wait for us would be through by then
+            assert objects == []
+        return fields
+
+    @frozen(field_transformer=look)
+    class Seen:
+        name: str
+        size: int = 3
+
+    made: Any = Seen
+    objects.append(made("a", 3))
+    other.join()
+    assert len(finished) == 1
+    assert objects[0] == objects[1]
 
 
 def inherited(decorator: Any) -> tuple[Any, Any]:
