@@ -21,6 +21,7 @@ nox.options.error_on_missing_interpreters = False  # absent ones are skipped, on
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 QUICK = "not long and not chaos"
+BESIDE = ["--numprocesses", "auto", "--maxprocesses", "4"]  # tests on all processors; with arguments, on one
 QUICK_RESULTS = "bench/results/quick.local.jsonl"  # not kept in git
 REMOTE_ASSET = re.compile(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=.https?://")
 BENCHMARKS = ["floors", "large", "small", "latency", "startup", "memory"]
@@ -69,14 +70,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all tests but the long ones, on every Python found."""
     install_tests(session)
-    session.run("pytest", "-m", QUICK, *session.posargs)
+    session.run("pytest", "-m", QUICK, *(session.posargs or [*BESIDE, "--dist", "worksteal"]))
 
 
 @nox.session
 def long(session: nox.Session) -> None:
     """Run the long tests: a whole library, 2 GiB, fresh environments."""
     install_tests(session)
-    session.run("pytest", "-m", "long", *session.posargs)
+    session.run("pytest", "-m", "long", *(session.posargs or [*BESIDE, "--dist", "loadfile"]))
 
 
 @nox.session

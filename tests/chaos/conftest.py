@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,11 +49,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = chosen
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what the tests counted to the process that prints it, where others run the tests."""
+    told: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["tallies"] = TALLIES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process counted that ran tests."""
+    TALLIES.extend(getattr(node, "workeroutput", {}).get("tallies", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the tests counted."""
     if TALLIES:
         terminalreporter.section("chaos")
-    for test, figures in TALLIES:
+    for test, figures in sorted(TALLIES, key=lambda tally: tally[0]):
         text = "  ".join(f"{name.replace('_', ' ')} {figure}" for name, figure in figures.items())
         terminalreporter.write_line(f"{test:<38}{text}")
 

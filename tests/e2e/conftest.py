@@ -3,13 +3,16 @@ started.
 """
 
 import base64
+import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,21 @@ from dfs.core.keys import KdfParameters, login_keys, password_secret
 READY = re.compile(r"listening on port (\d+)")
 COMMAND = (sys.executable, "-m", "dfs")
 USERS = {"Alice": "white rabbit", "Bob": "grey harbour"}
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = itertools.cycle(range(10_000 + WORKER % 20 * 1000, 11_000 + WORKER % 20 * 1000))
+
+
+def free_port() -> int:
+    """Return a port that stays free: none that the system gives out, or that tests beside these use.
+
+    A node that was killed must find its port again.
+    """
+    while True:
+        port = next(PORTS)
+        with socket.socket() as probe, suppress(OSError):  # another program's
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @define
@@ -47,6 +65,7 @@ class Node:
     def start(self) -> None:
         """Start and wait for the ready line."""
         log = self.directory.parent / f"{self.name}.log"
+        self.port = self.port or free_port()
         with log.open("a") as errors:
             self.process = subprocess.Popen(
                 [
@@ -64,7 +83,7 @@ class Node:
         line = self.process.stdout.readline()
         ready = READY.search(line)
         assert ready, f"{self.name}: no ready line but {line!r}; log: {log.read_text()}"
-        self.port = int(ready.group(1))
+        assert int(ready.group(1)) == self.port
 
     def kill(self) -> None:
         """End it at once (SIGKILL)."""
@@ -193,7 +212,8 @@ MakeCluster = Callable[..., Cluster]
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """What commands of a test see: no conf and no state but the test's own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DFS_", "XDG_"))}
+    foreign = ("DFS_", "XDG_", "COLUMNS", "LINES")  # the last two would outdo the size of a test's terminal
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     root = Path(__file__).parents[2]
     path = os.pathsep.join(
         filter(None, [str(root) if (root / "dfs").is_dir() else "", kept.get("PYTHONPATH", "")])

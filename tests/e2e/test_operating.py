@@ -5,7 +5,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -13,16 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import COMMAND, MakeCluster
+from tests.e2e.conftest import COMMAND, MakeCluster, free_port
 
 ROOT = Path(__file__).parents[2]
 PACKAGING = ROOT / "packaging"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def test_numbers_of_a_real_node(make_cluster: MakeCluster) -> None:

@@ -3,14 +3,13 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import COMMAND
+from tests.e2e.conftest import COMMAND, free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 EXAMPLE = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -33,15 +32,6 @@ def pattern_of(text: str) -> "re.Pattern[str]":
     """What the page shows, blanks counted once, with anything for each "…"."""
     parts = [r"\s+".join(map(re.escape, part.split(" "))) for part in text.strip().split(ANYTHING)]
     return re.compile(".*?".join(part.replace("\\\n", r"\s+") for part in parts), re.DOTALL)
-
-
-def ports() -> list[int]:
-    """Four ports that are free now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
-    numbers = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return numbers
 
 
 class Shell:
@@ -95,7 +85,7 @@ def shell(tmp_path: Path, environment: dict[str, str]) -> Iterator[Shell]:
 
 @pytest.mark.long
 def test_every_example_does_what_the_page_says(shell: Shell) -> None:
-    numbers = ports()
+    numbers = [free_port() for _ in range(4)]
     shell.run(f"ports=({' '.join(map(str, numbers))})")
     for text, shown in examples():
         command, expected = text, shown
