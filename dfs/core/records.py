@@ -6,10 +6,9 @@ command uses a few. What `frozen` classes compare, hash and print by are closure
 which answer the same and obey the fields' ``eq`` and ``repr``.
 """
 
-import threading
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attrs import define, frozen
@@ -37,8 +36,6 @@ else:
 __all__ = ["define", "frozen"]
 
 Build = Callable[[type], type]
-# attrs changes a class while it reads it. Who finishes a class may have to finish its base.
-_FINISHING: Final = threading.RLock()
 _OF_A_CLASS = {
     "__annotations__",
     "__dict__",
@@ -76,27 +73,29 @@ def _slotted(plain: type, build: Build) -> type:
     skipped = {*names, *_OF_A_CLASS}
 
     def finish() -> None:
-        with _FINISHING:
-            if made.__dict__["__init__"] is not begin:
-                return  # another thread came first
-            done = build(plain).__dict__
-            for name in done.keys() - plain.__dict__.keys() - skipped - {"__init__"}:
-                setattr(made, name, done[name])
-            made.__init__ = done["__init__"]  # type: ignore[misc] # the last: who sees it needs no lock
+        # A copy: attrs changes the class it reads, and another thread may be here, too. Both make the same.
+        own = type(plain)(plain.__name__, plain.__bases__, _body(plain))
+        done = build(own).__dict__
+        for name in done.keys() - plain.__dict__.keys() - skipped - {"__init__"}:
+            setattr(made, name, done[name])
+        made.__init__ = done["__init__"]  # type: ignore[misc] # the last: who sees it finds all others
 
     def begin(record: object, *values: object, **named: object) -> None:
         finish()
         made.__init__(record, *values, **named)  # type: ignore[misc]
 
-    body = {name: value for name, value in plain.__dict__.items() if name not in skipped}
-    body |= {
-        name: getattr(plain, name) for name in ("__annotations__", "__doc__", "__module__", "__qualname__")
-    }
+    body = {name: value for name, value in _body(plain).items() if name not in names}
     base = plain.__bases__[0]
     slots = [name for name in names if not hasattr(base, name)] + ["__weakref__"] * (base is object)
     body |= {"__slots__": tuple(slots), "__init__": begin, "__attrs_attrs__": _Fields(finish)}
     made = type(plain)(plain.__name__, plain.__bases__, body)
     return made
+
+
+def _body(cls: type) -> dict[str, object]:
+    """What a class was defined with, to define another one like it."""
+    body = {name: value for name, value in cls.__dict__.items() if name not in {"__dict__", "__weakref__"}}
+    return {**body, "__qualname__": cls.__qualname__}
 
 
 def _nothing(_record: object) -> tuple[()]:

@@ -4,6 +4,8 @@ import os
 import random
 import re
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,15 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Stranger:
     return made
 
 
-def over_unix(stranger: Stranger, cluster: Any) -> Path:
+@pytest.fixture
+def sockets() -> Iterator[Path]:
+    """A folder with a short path: that of a Unix socket has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="dfs-") as folder:
+        yield Path(folder)
+
+
+def over_unix(stranger: Stranger, cluster: Any, sockets: Path) -> Path:
     """Start the nodes of a cluster anew in the stranger's environment, over Unix sockets; return a conf."""
-    sockets = cluster.folder / "sockets"
     for node in cluster.nodes:
         node.kill()
     cluster.nodes[:] = [
@@ -61,8 +69,8 @@ def over_unix(stranger: Stranger, cluster: Any) -> Path:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_two_packages_of_strangers_carry_a_file(stranger: Stranger, cluster: Any) -> None:
-    conf = over_unix(stranger, cluster)
+def test_two_packages_of_strangers_carry_a_file(stranger: Stranger, sockets: Path, cluster: Any) -> None:
+    conf = over_unix(stranger, cluster, sockets)
     path = cluster.file("plan.dwg", CONTENT)
     stored = stranger.dfs(cluster, conf, "put", str(path))
     assert stored.returncode == 0, stored.stderr
