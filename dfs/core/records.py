@@ -71,12 +71,17 @@ def _slotted(plain: type, build: Build) -> type:
     """Return the class with its slots, and everything else to come when it is needed."""
     names = tuple(plain.__annotations__)
     skipped = {*names, *_OF_A_CLASS}
+    body = {name: value for name, value in plain.__dict__.items() if name not in {"__dict__", "__weakref__"}}
+    body["__qualname__"] = plain.__qualname__
+    untouched = [plain]
 
     def finish() -> None:
-        # A copy: attrs changes the class it reads, and another thread may be here, too. Both make the same.
-        own = type(plain)(plain.__name__, plain.__bases__, _body(plain))
+        try:
+            own = untouched.pop()
+        except IndexError:  # attrs changes the class it reads: another thread at it makes the same of a copy
+            own = type(plain)(plain.__name__, plain.__bases__, body)
         done = build(own).__dict__
-        for name in done.keys() - plain.__dict__.keys() - skipped - {"__init__"}:
+        for name in done.keys() - body.keys() - skipped - {"__init__"}:
             setattr(made, name, done[name])
         made.__init__ = done["__init__"]  # type: ignore[misc] # the last: who sees it finds all others
 
@@ -84,18 +89,12 @@ def _slotted(plain: type, build: Build) -> type:
         finish()
         made.__init__(record, *values, **named)  # type: ignore[misc]
 
-    body = {name: value for name, value in _body(plain).items() if name not in names}
     base = plain.__bases__[0]
     slots = [name for name in names if not hasattr(base, name)] + ["__weakref__"] * (base is object)
-    body |= {"__slots__": tuple(slots), "__init__": begin, "__attrs_attrs__": _Fields(finish)}
-    made = type(plain)(plain.__name__, plain.__bases__, body)
+    hollow = {name: value for name, value in body.items() if name not in names}
+    hollow |= {"__slots__": tuple(slots), "__init__": begin, "__attrs_attrs__": _Fields(finish)}
+    made = type(plain)(plain.__name__, plain.__bases__, hollow)
     return made
-
-
-def _body(cls: type) -> dict[str, object]:
-    """What a class was defined with, to define another one like it."""
-    body = {name: value for name, value in cls.__dict__.items() if name not in {"__dict__", "__weakref__"}}
-    return {**body, "__qualname__": cls.__qualname__}
 
 
 def _nothing(_record: object) -> tuple[()]:
