@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from attrs import evolve
-
 from dfs.cluster import make_registry, node_certificates
 from dfs.core.classic import NODE_NAME, NodeAddress
 from dfs.core.conf import apply_flags, parse_client
@@ -22,7 +20,7 @@ from dfs.core.interface import NodeCertificate
 from dfs.core.limits import GIB
 from dfs.core.places import read_conf, system_user
 from dfs.core.quorum import default_geometry, default_tolerance, quorum_of, share_threshold
-from dfs.core.records import frozen
+from dfs.core.records import evolve, frozen
 from dfs.core.settings import ClientConf
 from dfs.core.types import Geometry
 from dfs.core.units import join_address, size_text, split_address

@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self
 
-from attrs import evolve
-
 import dfs
 from dfs.batches import get_batches, put_batches
 from dfs.core import limits, vaults
@@ -29,7 +27,7 @@ from dfs.core.link import Trust
 from dfs.core.pace import Pace, PacedTransport
 from dfs.core.paths import canonical, printable
 from dfs.core.places import load_conf as load_conf, state_folder, system_user
-from dfs.core.records import frozen
+from dfs.core.records import evolve, frozen
 from dfs.core.registry import Registry
 from dfs.core.remembering import Memories
 from dfs.core.settings import ClientConf, Conf, NodeConf

@@ -5,15 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from attrs import evolve
-
 from dfs.core.classic import ClassicUser
 from dfs.core.conf import parse_client, parse_node, parse_users
 from dfs.core.conf_text import KeyText, ValueText, key_texts, kind_of, toml_of, value_texts
 from dfs.core.credentials import private_file
 from dfs.core.errors import ConfigError, NoConfError
 from dfs.core.places import conf_candidates, read_conf
-from dfs.core.records import frozen
+from dfs.core.records import evolve, frozen
 from dfs.core.settings import ClientConf, Conf, NodeConf
 
 KINDS: Final[Mapping[str, type[Conf]]] = {"client": ClientConf, "node": NodeConf}

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from attrs import evolve
-
 from dfs import texts
 from dfs.context import Context
 from dfs.core.classic import split_words
@@ -29,7 +27,7 @@ from dfs.core.errors import (
     UnknownOutcomeError,
 )
 from dfs.core.paths import canonical, join, name_of, printable
-from dfs.core.records import frozen
+from dfs.core.records import evolve, frozen
 from dfs.core.types import EntryKind, NodeId, Outcome, OutcomeKind
 from dfs.output import DEGRADED, INTERRUPTED, OK, worst
 from dfs.progress import Meter

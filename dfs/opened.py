@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, TypeVar
 
-from attrs import evolve
-
 from dfs.core.errors import DfsError, UnknownOutcomeError
+from dfs.core.records import evolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

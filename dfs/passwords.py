@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from attrs import evolve, field
-
 from dfs.cluster import client_options, make_registry
 from dfs.core.client import Client, Opened
 from dfs.core.credentials import (
@@ -29,7 +27,7 @@ from dfs.core.errors import ConfigError, DfsError, LoginError, SealedError, Unkn
 from dfs.core.kept import PLACES, KeptLogin, login_secret
 from dfs.core.keys import KEY_FILE, SECRET_SIZE, login_keys
 from dfs.core.places import state_folder, system_user
-from dfs.core.records import frozen
+from dfs.core.records import evolve, field, frozen
 from dfs.core.registry import Registry
 from dfs.core.settings import ClientConf
 from dfs.core.sheets import LINE_COUNT, read_line, read_sheet, sheet

@@ -11,8 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from attrs import evolve
-
 import dfs
 from dfs.context import Context
 from dfs.core.classic import SERVE_USAGE, serve_form
@@ -21,6 +19,7 @@ from dfs.core.env import allow_descriptors, leave_no_core
 from dfs.core.errors import ConfigError
 from dfs.core.paths import printable
 from dfs.core.places import NODE_CONF
+from dfs.core.records import evolve
 from dfs.core.redaction import redacted
 from dfs.core.serving import OpenedNode, open_node
 from dfs.core.settings import NodeConf

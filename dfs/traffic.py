@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from dfs.core.records import evolve
 
 if TYPE_CHECKING:
     from dfs.cluster import NodeTraffic

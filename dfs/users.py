@@ -49,9 +49,8 @@ class UsersOfNodes(ABC):
 
     def _login_conf(self) -> "ClientConf":
         """Return where passwords come from, with the realm and key derivation of the node."""
-        from attrs import evolve
-
         from dfs.core.conf import apply_environment
+        from dfs.core.records import evolve
         from dfs.core.settings import ClientConf
 
         node = self._node_conf()
@@ -115,10 +114,9 @@ class UsersOfNodes(ABC):
 
     def user_record(self, name: str, key: str | None, quota: int | None, role: str) -> "UserRecord":
         """Return a user with a key: given, or of a password of the conf, or of one asked for twice."""
-        from attrs import evolve
-
         from dfs.core.credentials import LoginSecret, ask_new_password
         from dfs.core.env import leave_no_core
+        from dfs.core.records import evolve
         from dfs.core.users_file import parse_key, record_of
 
         if key is not None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from attrs import field, fields
+from attrs import fields
 
 from dfs.core import limits, messages
 from dfs.core.effects import Operation, Reply, Send, ask
@@ -16,7 +16,7 @@ from dfs.core.folders import Health, Listed, standing, stat, walk
 from dfs.core.keys import directory_id, register_key
 from dfs.core.paths import printable
 from dfs.core.reading import Found, read_registers
-from dfs.core.records import define
+from dfs.core.records import define, field
 from dfs.core.runs import runs
 from dfs.core.standing import Checked, FileStanding, FileState, Flaw
 from dfs.core.transfer import Group, Vault, claims_of

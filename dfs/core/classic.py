@@ -10,11 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
-from attrs import field
-
 from dfs.core import limits
 from dfs.core.errors import ConfigError, UnknownKeyError
-from dfs.core.records import frozen
+from dfs.core.records import field, frozen
 from dfs.core.units import PORT_MAX, exact_size, join_address, no_address, parse_size, split_address
 
 BLANKS: Final = " \t"

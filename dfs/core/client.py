@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from attrs import evolve, field
-
 from dfs.core import limits, messages, rekeying, vaults
 from dfs.core.effects import Answers, Operation, Send, ask
 from dfs.core.env import allocate_buffer
@@ -31,7 +29,7 @@ from dfs.core.link import Identity, Link, Trust
 from dfs.core.pipeline import Slot, Stages, some_place
 from dfs.core.quorum import default_geometry, quorum_of, share_threshold, survives
 from dfs.core.recipes import Plugins as Plugins
-from dfs.core.records import frozen
+from dfs.core.records import evolve, field, frozen
 from dfs.core.registry import Registry
 from dfs.core.roster import encode_roster, succeeds
 from dfs.core.runner import Runner, core_count

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
-from attrs import evolve, fields_dict
+from attrs import fields_dict
 
 from dfs.core import limits
 from dfs.core.classic import (
@@ -27,6 +27,7 @@ from dfs.core.classic import (
     split_words,
 )
 from dfs.core.errors import ConfigError, PasswordInEnvironmentError
+from dfs.core.records import evolve
 from dfs.core.settings import (
     FORMAT,
     NODE_KEYS,

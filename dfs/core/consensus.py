@@ -7,8 +7,6 @@ answer. The decisions are in register.py, the rules in PROTOCOL.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from attrs import evolve, field
-
 from dfs.core import bulk_rows, limits, messages, register
 from dfs.core.believing import checked, proven
 from dfs.core.bulk_rows import AcceptItem, RowState
@@ -26,7 +24,7 @@ from dfs.core.errors import (
 )
 from dfs.core.manifest import ENTRY_NONCE_SIZE, seal_entry
 from dfs.core.quorum import share_threshold
-from dfs.core.records import define, frozen
+from dfs.core.records import define, evolve, field, frozen
 from dfs.core.refusals import no_room, require_open, space_errors, too_few, without_room
 from dfs.core.register import Memory
 from dfs.core.runs import runs

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from attrs import evolve, field
-
 from dfs.core import limits, messages
 from dfs.core.auth import KEYS_IN_FORCE_MAX, Rekeyed, keys_in_force, verify_login
 from dfs.core.bulk_rows import decode_replays
@@ -18,7 +16,7 @@ from dfs.core.errors import (
 )
 from dfs.core.interface import Env
 from dfs.core.node import Answer, VaultNode
-from dfs.core.records import define
+from dfs.core.records import define, evolve, field
 from dfs.core.types import RETURNING, NodeId, VaultState
 from dfs.core.wire import Header, Mark, Phase, Session, check_bulk
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from attrs import evolve, field
-
 from dfs.core import limits, pipeline, register
 from dfs.core.consensus import Change, Proposal, change_registers
 from dfs.core.effects import Operation, parallel, work
@@ -22,7 +20,7 @@ from dfs.core.paths import printable
 from dfs.core.pipeline import Slot, Stages
 from dfs.core.quorum import share_threshold
 from dfs.core.reading import Found
-from dfs.core.records import define, frozen
+from dfs.core.records import define, evolve, field, frozen
 from dfs.core.transfer import (
     Group,
     Ledger,

@@ -9,11 +9,9 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, S
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from attrs import evolve, field
-
 from dfs.core import limits, messages
 from dfs.core.errors import DfsError
-from dfs.core.records import define, frozen
+from dfs.core.records import define, evolve, field, frozen
 from dfs.core.types import Buffer, NodeId
 
 T = TypeVar("T")

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
-import attrs
 import msgpack
 
 from dfs.core import limits
 from dfs.core.errors import DfsError
+from dfs.core.records import described
 from dfs.core.runs import runs
 from dfs.core.types import Buffer
 
@@ -36,7 +36,7 @@ _READERS: Final[dict[type, Callable[[object], object]]] = {}  # attrs class -> w
 def _as_array(value: object) -> object:
     read = _READERS.get(value.__class__)
     if read is None:
-        names = [each.name for each in attrs.fields(value.__class__)]  # type: ignore[arg-type] # else it raises
+        names = [name for name, _ in described(value.__class__)]
         read = _READERS[value.__class__] = attrgetter(*names) if len(names) > 1 else _lister(names)
     return read(value)
 

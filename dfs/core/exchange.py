@@ -7,13 +7,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Final, TypeAlias
 
-from attrs import field
-
 from dfs.core import limits, messages
 from dfs.core.effects import Event, Send
 from dfs.core.errors import DfsError, ProtocolError, RemoteProtocolError, TimedOutError, UnreachableError
 from dfs.core.interface import Buffer, Env, Stream
-from dfs.core.records import define
+from dfs.core.records import define, field
 from dfs.core.wire import Header, Mark, Session, check_bulk, decode_header
 
 Told: TypeAlias = tuple[messages.Response, Buffer, Mark]  # a reply, the bulk that came along, the node's mark

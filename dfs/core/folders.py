@@ -9,8 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypedDict
 
-from attrs import evolve, field
-
 from dfs.core import limits
 from dfs.core.consensus import (
     Change,
@@ -34,7 +32,7 @@ from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Stages, name_stripe, place_stripe, some_place, stripe_size
 from dfs.core.quorum import share_threshold, survives
 from dfs.core.reading import Found, Page, decide, found_in, list_page, read_registers
-from dfs.core.records import frozen
+from dfs.core.records import evolve, field, frozen
 from dfs.core.refusals import require_open
 from dfs.core.register import Verdict, counter_of, jumps
 from dfs.core.transfer import Group, Vault

@@ -6,14 +6,13 @@ tell which is whose. See docs/decisions/0015-a-rotation-copies-beside-what-is-th
 
 from typing import Final
 
-from attrs import evolve
-
 from dfs.core import bulk_rows, messages
 from dfs.core.believing import checked, proven
 from dfs.core.bulk_rows import RowState
 from dfs.core.effects import Operation, Reply, Send, ask
 from dfs.core.floors import Floors
 from dfs.core.reading import list_page
+from dfs.core.records import evolve
 from dfs.core.transfer import Vault
 from dfs.core.types import DirectoryId, NodeId, RegisterKey
 

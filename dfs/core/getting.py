@@ -11,8 +11,6 @@ from functools import partial
 from hmac import compare_digest
 from typing import Final, Protocol, TypeAlias
 
-from attrs import evolve, field
-
 from dfs.core import limits
 from dfs.core.effects import Operation, in_one_call, parallel, together, work
 from dfs.core.errors import DfsError, IncompleteError, IntegrityError, NotFoundError, QuorumError
@@ -20,7 +18,7 @@ from dfs.core.keys import chunk_id, register_key
 from dfs.core.paths import printable
 from dfs.core.pipeline import Slot
 from dfs.core.reading import Found, comes_along, read_registers
-from dfs.core.records import define, frozen
+from dfs.core.records import define, evolve, field, frozen
 from dfs.core.spans import Span, span_bounds
 from dfs.core.transfer import Came, Ledger, Source, Vault, chunks_of, fetch_chunk, sources_of
 from dfs.core.types import Entry, EntryKind, Manifest, NodeId, Plain

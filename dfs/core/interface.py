@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
-from attrs import field
 from attrs.validators import and_, ge, instance_of, is_callable, le
 
-from dfs.core.records import frozen
+from dfs.core.records import field, frozen
 from dfs.core.types import (
     Ballot,
     Buffer as Buffer,

@@ -6,13 +6,12 @@ RFC 8452, BLAKE3 keyed mode and extendable output. Exact inputs are in docs/form
 
 import threading
 
-from attrs import field
 from blake3 import blake3
 
 from dfs.core import encoding, limits
 from dfs.core.encoding import exactly, raw, record
 from dfs.core.errors import ConfigError, IntegrityError
-from dfs.core.records import frozen
+from dfs.core.records import field, frozen
 from dfs.core.types import (
     Ballot,
     Buffer,

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from attrs import evolve, field
-
 from dfs.core import limits, messages, register
 from dfs.core.auth import Rekeyed, decode_rekeyed, encode_rekeyed, verify_rekey
 from dfs.core.bulk_rows import ReplayItem
@@ -24,7 +22,7 @@ from dfs.core.errors import (
     StoreError,
 )
 from dfs.core.interface import Buffer, Env, ShareSlice, Transaction, VaultStore, View
-from dfs.core.records import define, frozen
+from dfs.core.records import define, evolve, field, frozen
 from dfs.core.roster import decode_roster, roster_digest, succeeds
 from dfs.core.types import NO_BALLOT, RESTORED, RETURNING, Ballot, NodeId, VaultState
 from dfs.core.wire import RosterDiffersError

@@ -7,8 +7,6 @@ A request has a class, its reply another; both share a code. Rows that may be la
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from attrs import field, fields
-
 from dfs.core import limits
 from dfs.core.encoding import (
     BALLOT,
@@ -45,7 +43,7 @@ from dfs.core.message_items import (
     PrepareItem as PrepareItem,
     ShareHead as ShareHead,
 )
-from dfs.core.records import frozen
+from dfs.core.records import described, field, frozen
 from dfs.core.types import Ballot, DirectoryId, NodeId, RegisterKey, ShareKey, VaultState
 
 
@@ -567,7 +565,7 @@ _SHAPES: Final[dict[type[Message], Shape]] = {}  # of those that were asked for:
 def shape_of(cls: type[Message]) -> Shape:
     """Return the shape of a message's control body."""
     if cls not in _SHAPES:
-        _SHAPES[cls] = record(cls, *(attribute.metadata["shape"] for attribute in fields(cls)))
+        _SHAPES[cls] = record(cls, *(metadata["shape"] for _, metadata in described(cls)))
     return _SHAPES[cls]
 
 

@@ -7,8 +7,6 @@ function that the server (which groups commits) or the simulator passes in.
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from attrs import evolve
-
 from dfs.core import bulk_rows, life, limits, messages, register, scrubbing
 from dfs.core.bulk_rows import AcceptItem, Promise, ReplayItem, RowState, ShareBody
 from dfs.core.charges import ROW_SIZE, Purpose
@@ -25,7 +23,7 @@ from dfs.core.interface import ShareSlice, Transaction, View
 from dfs.core.life import Answer as Answer, Commit as Commit, VaultLife, Work as Work, transact as transact
 from dfs.core.messages import AcceptResult
 from dfs.core.quotas import has_room, may_remove, require_room, value_growth, within
-from dfs.core.records import define
+from dfs.core.records import define, evolve
 from dfs.core.types import (
     NO_BALLOT,
     Ballot,

@@ -9,14 +9,13 @@ from hmac import compare_digest
 from itertools import combinations, islice
 from typing import Final
 
-from attrs import field
 from xxhash import xxh3_128_digest
 
 from dfs.core import keys as keyring, limits
 from dfs.core.errors import IntegrityError
 from dfs.core.interface import Buffer, Cipher, Code, Compressor, Placement
 from dfs.core.keys import VaultKeys
-from dfs.core.records import define, frozen
+from dfs.core.records import define, field, frozen
 from dfs.core.types import CODEC_PLAIN, Chunk, Claim, Node, Plain, Recipe, Scope, ShareKey, StripeId
 
 # Constant associated data: path, version and index are bound in the manifest.

@@ -7,8 +7,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from attrs import evolve, field
-
 from dfs.core import limits, pipeline
 from dfs.core.consensus import Change, Changed, Changing, Outcomes, Proposal
 from dfs.core.effects import Operation, beside, parallel, together, work
@@ -28,7 +26,7 @@ from dfs.core.paths import ancestors, name_of, printable
 from dfs.core.pipeline import Slot, Stages, Stripe
 from dfs.core.quorum import share_threshold, survives
 from dfs.core.reading import Found, read_registers
-from dfs.core.records import define, frozen
+from dfs.core.records import define, evolve, field, frozen
 from dfs.core.transfer import Group, Vault
 from dfs.core.types import (
     Chunk,

@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hmac import compare_digest
 from typing import Final
 
-from attrs import evolve, field
-
 from dfs.core import bulk_rows, limits, messages
 from dfs.core.believing import checked, proven
 from dfs.core.bulk_rows import RowState, ShareBody
@@ -23,7 +21,7 @@ from dfs.core.consensus import (
 )
 from dfs.core.effects import Answers, Operation, Reply, Send, ask, together
 from dfs.core.errors import DfsError, QuorumError, RemoteProtocolError, RollbackError
-from dfs.core.records import define, frozen
+from dfs.core.records import define, evolve, field, frozen
 from dfs.core.refusals import too_few
 from dfs.core.register import Reading, Verdict, decide_read
 from dfs.core.transfer import Group, Vault

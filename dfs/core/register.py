@@ -8,13 +8,12 @@ cannot have been chosen.
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from attrs import evolve, field
 from blake3 import blake3
 
 from dfs.core import limits
 from dfs.core.bulk_rows import ReplayItem, RowState
 from dfs.core.quorum import Quorum
-from dfs.core.records import frozen
+from dfs.core.records import evolve, field, frozen
 from dfs.core.types import NO_BALLOT, Ballot, EntryKind, NodeId, RegisterRow
 
 EMPTY_ROW = RegisterRow()

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping
 from hmac import compare_digest
 from typing import Final
 
-from attrs import evolve
-
 from dfs.core import limits, messages
 from dfs.core.auth import sign_rekey
 from dfs.core.consensus import Change, Proposal, change_registers
@@ -25,6 +23,7 @@ from dfs.core.keys import (
     vault_keys,
 )
 from dfs.core.reading import read_registers
+from dfs.core.records import evolve
 from dfs.core.transfer import Vault
 from dfs.core.types import Entry, EntryKind, NodeId, RegisterKey, Version
 from dfs.core.vaults import OpenedWrap, Owner

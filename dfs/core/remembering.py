@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from attrs import evolve
-
 from dfs.core.credentials import KnownMarks
 from dfs.core.env import lock_alone
 from dfs.core.errors import IntegrityError
 from dfs.core.floors import Floors, decode_floors, encode_floors
+from dfs.core.records import evolve
 from dfs.core.transfer import Vault
 from dfs.core.types import Ballot, DirectoryId, NameId, NodeId
 from dfs.core.wire import Mark

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from attrs import evolve
-
 from dfs.core import limits, pipeline
 from dfs.core.consensus import Change, Proposal, change_registers
 from dfs.core.effects import Operation, parallel
@@ -29,7 +27,7 @@ from dfs.core.paths import ancestors, printable
 from dfs.core.pipeline import Slot
 from dfs.core.quorum import share_threshold
 from dfs.core.reading import Found, read_registers
-from dfs.core.records import frozen
+from dfs.core.records import evolve, frozen
 from dfs.core.repairing import Result, Task, rebuild
 from dfs.core.transfer import Group, Ledger, Vault, chunks_of, claims_on
 from dfs.core.types import Claim, Entry, EntryKind, NodeId, Version

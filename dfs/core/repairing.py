@@ -8,7 +8,6 @@ compares with one share more than it needs, where there is one.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
-from attrs import evolve, field
 from xxhash import xxh3_128_digest
 
 from dfs.core import bulk_rows, limits, messages, pipeline, register
@@ -18,7 +17,7 @@ from dfs.core.errors import DfsError, IntegrityError, RemoteProtocolError
 from dfs.core.interface import Buffer
 from dfs.core.manifest import open_entry
 from dfs.core.pipeline import Slot, Stages
-from dfs.core.records import define, frozen
+from dfs.core.records import define, evolve, field, frozen
 from dfs.core.replaying import Found, Replayed, directories_of, end_join, gap, replay, survey
 from dfs.core.standing import Planned, Repaired
 from dfs.core.transfer import Ledger, Vault, chunks_of, claims_of_row

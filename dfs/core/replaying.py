@@ -9,8 +9,6 @@ docs/decisions/0006-lost-state.md.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
-from attrs import evolve, field
-
 from dfs.core import bulk_rows, limits, messages, register
 from dfs.core.believing import proven
 from dfs.core.bulk_rows import ReplayItem, RowState
@@ -31,7 +29,7 @@ from dfs.core.keys import WRAP_REGISTER, confirm_tag
 from dfs.core.manifest import open_entry
 from dfs.core.quorum import quorum_of
 from dfs.core.reading import Found as Read, Page, decide, list_page, read_registers
-from dfs.core.records import define, frozen
+from dfs.core.records import define, evolve, field, frozen
 from dfs.core.register import Memory, Reading, Verdict
 from dfs.core.transfer import Group, Vault, claims_of_row
 from dfs.core.types import (

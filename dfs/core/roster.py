@@ -9,12 +9,12 @@ evenly as it can.
 import math
 from collections.abc import Sequence
 
-from attrs import evolve
 from blake3 import blake3
 
 from dfs.core import encoding, limits
 from dfs.core.encoding import exactly, items, raw, record, text, uint
 from dfs.core.errors import RemoteProtocolError
+from dfs.core.records import evolve
 from dfs.core.types import DirectoryId, Node, NodeId, Roster
 
 ROSTER_FORMAT = 1

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from attrs import evolve
-
 from dfs.core import rekeying, vaults
 from dfs.core.copying import Copied, Pending, bury, copy, pending
 from dfs.core.effects import Operation
@@ -25,7 +23,7 @@ from dfs.core.limits import MIB
 from dfs.core.paths import printable
 from dfs.core.pipeline import Slot
 from dfs.core.reading import list_page
-from dfs.core.records import frozen
+from dfs.core.records import evolve, frozen
 from dfs.core.replaying import directories_of, replay, survey
 from dfs.core.transfer import Vault
 from dfs.core.types import DirectoryId, EntryKind, NodeId

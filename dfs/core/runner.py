@@ -12,8 +12,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TypeAlias, TypeVar
 
-from attrs import field
-
 from dfs.core.effects import (
     Done,
     Drop,
@@ -32,7 +30,7 @@ from dfs.core.errors import UnreachableError
 from dfs.core.exchange import Job
 from dfs.core.interface import Env
 from dfs.core.link import Link
-from dfs.core.records import define
+from dfs.core.records import define, field
 from dfs.core.sockets import ready_of
 from dfs.core.types import NodeId
 

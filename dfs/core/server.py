@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from attrs import evolve
-
 from dfs.core import limits, messages
 from dfs.core.accounts import Accounts
 from dfs.core.auth import Rekeyed
@@ -26,7 +24,7 @@ from dfs.core.identity import set_node_id
 from dfs.core.interface import Env, Listener, Store, Stream, Transport
 from dfs.core.life import META_ROSTER
 from dfs.core.node import VaultNode
-from dfs.core.records import frozen
+from dfs.core.records import evolve, frozen
 from dfs.core.tally import ServerStanding, Tally
 from dfs.core.types import NodeId
 

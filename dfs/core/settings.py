@@ -9,12 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
-from attrs import field, fields
-
 from dfs.core import limits
 from dfs.core.classic import NODE_NAME, ClassicUser, NodeAddress, check_user_name
 from dfs.core.errors import ConfigError
-from dfs.core.records import frozen
+from dfs.core.records import described, field, frozen
 from dfs.core.units import (
     DURATION_S_MAX,
     PORT_MAX,
@@ -342,10 +340,10 @@ class Setting:
 def settings(conf_class: type[Conf]) -> Mapping[str, Setting]:
     """Return all settings of a conf class by key, in the order of their fields."""
     table = {}
-    for attribute in fields(conf_class):
-        if "kind" in attribute.metadata:
-            key = attribute.metadata["key"] or attribute.name
-            variable = attribute.metadata["variable"]
-            variable = VARIABLE_PREFIX + attribute.name.upper() if variable is None else variable
-            table[key] = Setting(key, attribute.name, attribute.metadata["kind"], variable)
+    for name, metadata in described(conf_class):
+        if "kind" in metadata:
+            key = metadata["key"] or name
+            variable = metadata["variable"]
+            variable = VARIABLE_PREFIX + name.upper() if variable is None else variable
+            table[key] = Setting(key, name, metadata["kind"], variable)
     return table

@@ -6,9 +6,7 @@ Values only; checking.py, charting.py and repairing.py make them.
 import enum
 from collections.abc import Mapping, Sequence
 
-from attrs import field
-
-from dfs.core.records import frozen
+from dfs.core.records import field, frozen
 from dfs.core.types import NodeId, VaultState
 
 

@@ -7,7 +7,6 @@ guessed.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, product
 
-from attrs import evolve, field
 from xxhash import xxh3_128_digest
 
 from dfs.core import bulk_rows, limits, messages, pipeline, register
@@ -32,7 +31,7 @@ from dfs.core.manifest import chunks_digest, decode_chunks, open_entry
 from dfs.core.pipeline import Packer, Slot, Stages
 from dfs.core.quorum import Quorum, quorum_of, readable
 from dfs.core.recent import Recent
-from dfs.core.records import define, frozen
+from dfs.core.records import define, evolve, field, frozen
 from dfs.core.roster import group_of
 from dfs.core.types import (
     BAD_SHARES,

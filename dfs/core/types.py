@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import Final, NewType, TypeAlias
 
 import attrs
-from attrs import field
 
 from dfs.core import limits
-from dfs.core.records import frozen
+from dfs.core.records import field, frozen
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

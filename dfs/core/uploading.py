@@ -7,13 +7,11 @@ guessed.
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
-from attrs import field
-
 from dfs.core import limits, messages
 from dfs.core.effects import Operation, Send, ask
 from dfs.core.errors import RemoteProtocolError
 from dfs.core.pipeline import Stripe
-from dfs.core.records import frozen
+from dfs.core.records import field, frozen
 from dfs.core.runs import runs
 from dfs.core.transfer import Group
 from dfs.core.types import NodeId

@@ -8,12 +8,10 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from attrs import evolve
-
 from dfs.core.classic import LINE_END, UserRecord, Users, key_text, read_key, user_lines
 from dfs.core.conf import parse_users
 from dfs.core.errors import ConfigError, ConflictError, InvariantError, NotFoundError
-from dfs.core.records import frozen
+from dfs.core.records import evolve, frozen
 
 HIDDEN = "********"
 CONVERT = "Convert it first: dfs user convert --users {file}"

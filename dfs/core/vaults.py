@@ -7,8 +7,6 @@ absent), then ACTIVE.
 
 from collections.abc import Collection, Mapping, Sequence
 
-from attrs import evolve, field
-
 from dfs.core import limits, messages
 from dfs.core.consensus import Change, Proposal, change_registers
 from dfs.core.effects import Operation, Reply, Send, ask
@@ -32,7 +30,7 @@ from dfs.core.keys import (
 )
 from dfs.core.quorum import Quorum, default_geometry, default_tolerance, quorum_of
 from dfs.core.reading import read_registers
-from dfs.core.records import frozen
+from dfs.core.records import evolve, field, frozen
 from dfs.core.roster import decode_roster, encode_roster, lineage, roster_digest, succeeds
 from dfs.core.transfer import Vault
 from dfs.core.types import (

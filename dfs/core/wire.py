@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from attrs import field
 from xxhash import xxh3_128_digest
 
 from dfs.core import encoding, errors, limits, messages
@@ -19,7 +18,7 @@ from dfs.core.encoding import record, uint
 from dfs.core.errors import DfsError, RemoteProtocolError
 from dfs.core.messages import CODES, MESSAGES, ErrorReply, Message, Request, Response, shape_of
 from dfs.core.paths import printable
-from dfs.core.records import define, frozen
+from dfs.core.records import define, field, frozen
 from dfs.core.types import Buffer
 
 MAGIC: Final = b"DFSw"

@@ -9,8 +9,6 @@ how far a rotation of the master key has come. See docs/formats.md, chapter 2, a
 import enum
 from typing import Final
 
-from attrs import field
-
 from dfs.core import encoding, limits
 from dfs.core.encoding import exactly, items, raw, raw_max, record, uint
 from dfs.core.errors import ConfigError, IntegrityError
@@ -27,7 +25,7 @@ from dfs.core.keys import (
     unwrap_master,
     wrap_context,
 )
-from dfs.core.records import frozen
+from dfs.core.records import field, frozen
 from dfs.core.types import NameId, RegisterKey
 
 RINGED_FORMAT: Final = 2

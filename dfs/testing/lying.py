@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 from xxhash import xxh3_128_digest
 
 from dfs.core import bulk_rows, limits, messages
@@ -19,6 +19,7 @@ from dfs.core.bulk_rows import Promise, RowState
 from dfs.core.errors import IntegrityError, StoreError
 from dfs.core.messages import AcceptResult, FetchResult
 from dfs.core.node import Answer, VaultNode, digest_of, in_full
+from dfs.core.records import evolve
 from dfs.core.roster import encode_roster
 from dfs.core.server import Server
 from dfs.core.types import NO_BALLOT, Ballot, Buffer, Node, NodeId, RegisterKey, Roster, ShareKey

@@ -1,14 +1,18 @@
 """`records.frozen` answers as `attrs.frozen` does."""
 
+import copy
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given, settings, strategies as st
 
-from dfs.core.records import define, frozen
+from dfs.core import records
+from dfs.core.records import define, evolve, frozen
 
 
 def make(decorator: Any) -> tuple[type, type, type]:
@@ -84,6 +88,13 @@ def test_options_and_own_methods_are_kept() -> None:
     assert attrs.evolve(Named(name="a"), name="b") == Named(name="b")
     with pytest.raises(TypeError):
         Named("a")  # type: ignore[call-arg] # what is tested
+
+    @frozen(kw_only=True)
+    class First:
+        name: str
+
+    with pytest.raises(TypeError, match="positional"):
+        First("a")  # type: ignore[call-arg] # what is tested
 
 
 # --- Methods that are made when they are needed -------------------------------------------------------------
@@ -185,14 +196,13 @@ def test_another_thread_may_finish_a_class_meanwhile() -> None:
 
     @frozen
     class Seen:
-        intruder = Intruder(lambda: objects.append(made("a")))
+        intruder = Intruder(lambda: objects.append(attrs.evolve(made("a"), size=3)))
         name: str
         size: int = 3
 
     made: Any = Seen
-    objects.append(made("a", 3))
-    assert len(objects) == 2
-    assert objects[0] == objects[1]
+    assert [field.name for field in attrs.fields(made)] == ["name", "size"]
+    assert objects == [made("a", 3)]
 
 
 def inherited(decorator: Any) -> tuple[Any, Any]:
@@ -219,12 +229,12 @@ def test_records_upon_records_are_those_of_attrs() -> None:
     values: list[dict[str, Any]] = [{"name": "a"}, {"name": "a", "size": 2}, {"name": "a", "body": b"xyz"}]
     for kind in (0, 1):
         ours, theirs = inherited(frozen)[kind], inherited(attrs.frozen)[kind]
-        for given in values[: 2 + kind]:
-            assert repr(ours(**given)) == repr(theirs(**given))
-            assert attrs.asdict(ours(**given)) == attrs.asdict(theirs(**given))
-            assert ours(**given) == ours(**given) != ours(name="b")
-            assert hash(ours(**given)) == hash(ours(**given))
-            assert not hasattr(ours(**given), "__dict__")
+        for named in values[: 2 + kind]:
+            assert repr(ours(**named)) == repr(theirs(**named))
+            assert attrs.asdict(ours(**named)) == attrs.asdict(theirs(**named))
+            assert ours(**named) == ours(**named) != ours(name="b")
+            assert hash(ours(**named)) == hash(ours(**named))
+            assert not hasattr(ours(**named), "__dict__")
         with pytest.raises(TypeError, match="must be <class 'str'>"):
             ours(name=1)
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -235,3 +245,177 @@ def test_records_upon_records_are_those_of_attrs() -> None:
     assert issubclass(further, base)
     assert [field.name for field in attrs.fields(inherited(frozen)[1])] == ["name", "size", "body"]
     assert attrs.evolve(further(name="a"), size=9).size == 9
+
+
+# --- Every stage of a class answers as attrs does -----------------------------------------------------------
+
+NAMES = ("alpha", "_beta", "gamma", "delta")
+VALUES_OF_FIELDS = (1, "x", (2, 3))
+
+
+@frozen
+class Shape:
+    """What a class is made of."""
+
+    decorators: list[str]  # of the class and its base
+    options: list[dict[str, Any]]
+    fields: list[tuple[str, dict[str, Any] | None]]  # None: only annotated
+    split: int  # so many of them stand in a base
+
+    def made(self, decorators: Any, field: Any) -> Any:
+        def build(bases: tuple[type, ...], fields: list[tuple[str, dict[str, Any] | None]]) -> type:
+            decorate = getattr(decorators, self.decorators[not bases])
+            body = {name: field(**given) for name, given in fields if given is not None}
+            hints = {name: Any for name, _ in fields}
+            name = "Below" if bases else "Base"
+            plain = type(name, bases, {"__annotations__": hints, **body})
+            made: type = decorate(**self.options[not bases])(plain)
+            return made
+
+        base = build((), self.fields[: self.split])
+        return build((base,), self.fields[self.split :]) if self.split < len(self.fields) else base
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Shape:
+    options = st.fixed_dictionaries({}, optional={"kw_only": st.booleans(), "eq": st.booleans()})
+    two_options = draw(options.map(lambda each: [each, each]) | st.lists(options, min_size=2, max_size=2))
+    decorator = st.sampled_from(["frozen", "define"])
+    decorators = draw(decorator.map(lambda each: [each, each]) | st.lists(decorator, min_size=2, max_size=2))
+    fields: list[tuple[str, dict[str, Any] | None]] = []
+    for name in NAMES[: draw(st.integers(0, len(NAMES)))]:
+        given = draw(
+            st.none()
+            | st.fixed_dictionaries(
+                {},
+                optional={
+                    "default": st.sampled_from(VALUES_OF_FIELDS),
+                    "repr": st.booleans(),
+                    "eq": st.booleans(),
+                    "metadata": st.just({"some": "thing"}),
+                },
+            )
+        )
+        if given is not None and "default" not in given and draw(st.booleans()):
+            given["factory"] = lambda: (4,)
+        has_default = given is not None and ("default" in given or "factory" in given)
+        if given is not None and has_default and draw(st.integers(0, 3)) == 0:
+            given["init"] = False
+        if not has_default and any(each and each.keys() & {"default", "factory"} for _, each in fields):
+            given = {**(given or {}), "default": 0}  # attrs wants those first that have no default
+        fields.append((name, given))
+    split = draw(st.integers(0, len(fields)))
+    if split and draw(st.integers(0, 3)) == 0:
+        fields.append((fields[0][0], {"default": "other"}))
+    return Shape(decorators, two_options, fields, split)
+
+
+@st.composite
+def calls(draw: st.DrawFn, shape: Shape) -> tuple[list[Any], dict[str, Any]]:
+    """Values in order and by name, often right."""
+    last = {name: place for place, (name, _) in enumerate(shape.fields)}  # a base's may be described anew
+    fields = [
+        (name.lstrip("_"), described or {})
+        for place, (name, described) in enumerate(shape.fields)
+        if last[name] == place
+    ]
+    arguments = [name for name, described in fields if described.get("init", True)]
+    required = {name for name, described in fields if not described.keys() & {"default", "factory"}}
+    value = st.sampled_from(VALUES_OF_FIELDS)
+    count = 0 if any(each.get("kw_only") for each in shape.options) else draw(st.integers(0, len(arguments)))
+    values = draw(st.lists(value, min_size=count, max_size=count))
+    named = {name: draw(value) for name in arguments[count:] if name in required or draw(st.booleans())}
+    mistake = draw(st.sampled_from(["", "", "", "more", "less", "unheard", "twice"]))
+    if mistake == "more":
+        values.append(draw(value))
+        named.pop(arguments[count] if arguments[count:] else "", None)
+    elif mistake == "less":
+        named = {}
+    elif mistake == "unheard":
+        named["_beta"] = 1
+    elif mistake == "twice" and arguments:
+        named[arguments[0]] = 1
+    return values, named
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """What a call gives, or how it fails."""
+    try:
+        return call()
+    except (TypeError, AttributeError) as error:
+        return type(error), str(error)
+
+
+def seen(cls: Any, values: list[Any], named: dict[str, Any]) -> list[Any]:
+    """What is to be seen of an object made like this."""
+    made = outcome(lambda: cls(*values, **named))
+    if isinstance(made, tuple):
+        return [made]
+    names = [name for name in NAMES if hasattr(cls, name)]
+    twin, other = cls(*values, **named), outcome(lambda: evolve(made, **dict.fromkeys(named, 9)))
+    return [
+        cls.__match_args__,
+        outcome(lambda: repr(made)),
+        {name: outcome(partial(getattr, made, name)) for name in names},
+        outcome(lambda: made == twin),
+        outcome(lambda: made == other),
+        made == 1,
+        outcome(lambda: hash(made) == hash(twin)),
+        outcome(lambda: setattr(made, "gamma", 5)),
+        outcome(lambda: setattr(made, "unheard", 5)),
+        outcome(lambda: repr(copy.copy(made))),
+        outcome(lambda: repr(copy.deepcopy(made))),
+        outcome(lambda: repr(other)),
+        hasattr(made, "__dict__"),
+    ]
+
+
+@given(data=st.data(), stage=st.sampled_from(["first", "first", "many", "fields"]))
+@settings(max_examples=300, deadline=None)
+def test_every_stage_answers_as_attrs_does(data: st.DataObject, stage: str) -> None:
+    shape = data.draw(shapes())
+    values, named = data.draw(calls(shape))
+    ours, theirs = shape.made(records, records.field), shape.made(attrs, attrs.field)
+    if stage == "fields":
+        assert [each.name for each in attrs.fields(ours)] == [each.name for each in attrs.fields(theirs)]
+    for _ in range(records.OBJECTS_MAX * (stage == "many")):
+        outcome(lambda: ours(*values, **named))
+    assert seen(ours, values, named) == seen(theirs, values, named)
+    assert [name for name, _ in records.described(ours)] == [each.name for each in attrs.fields(theirs)]
+    assert [metadata for _, metadata in records.described(ours)] == [
+        each.metadata for each in attrs.fields(theirs)
+    ]
+
+
+def test_what_is_made_often_gets_the_methods_of_attrs() -> None:
+    @frozen
+    class Base:
+        name: str
+        seen: list[str] = records.field(factory=list)
+
+        def __attrs_post_init__(self) -> None:
+            self.seen.append(self.name)
+
+    @frozen
+    class Often(Base):
+        more: int = 0
+
+    for made in (Base, Often):
+        for count in range(records.OBJECTS_MAX + 2):
+            assert made("a").seen == ["a"]
+            quick = count < records.OBJECTS_MAX
+            assert (made.__init__.__qualname__ == f"{made.__qualname__}.__init__") is not quick
+
+
+def test_what_is_to_be_set_later_is_not_there_before() -> None:
+    @define
+    class Later:
+        name: str
+        home: str = records.field(init=False)
+
+    made = Later("a")
+    assert repr(made) == "Later(name='a', home=NOTHING)"
+    with pytest.raises(AttributeError):
+        made.home  # noqa: B018 - what is tested
+    made.home = "b"
+    assert made.home == "b"

@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from attrs import define, evolve
+from attrs import define
 
 from dfs.core import folders, repairing
 from dfs.core.errors import IncompleteError, IntegrityError, NotFoundError
 from dfs.core.paths import ancestors
 from dfs.core.pipeline import Slot
+from dfs.core.records import evolve
 from dfs.core.standing import Planned, Repaired
 from dfs.core.transfer import Vault
 from dfs.core.types import VaultState, Version

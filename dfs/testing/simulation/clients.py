@@ -10,7 +10,7 @@ from functools import cache, partial
 from typing import Any, Final, Generic, TypeVar, cast
 
 import attrs
-from attrs import define, evolve, field
+from attrs import define, field
 
 from dfs.core import limits, messages, vaults, wire
 from dfs.core.client import ClientOptions, Plugins
@@ -44,6 +44,7 @@ from dfs.core.link import Trust
 from dfs.core.node import Answer
 from dfs.core.pipeline import Stages
 from dfs.core.quorum import default_geometry
+from dfs.core.records import evolve
 from dfs.core.registry import Registry
 from dfs.core.transfer import Vault
 from dfs.core.types import Geometry, NodeId, Recipe

@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from dfs.core.errors import BusyError
 from dfs.core.interface import Buffer, File
+from dfs.core.records import evolve
 
 DISK_SIZE: Final = 1 << 40
 

@@ -4,7 +4,9 @@ import random
 from collections.abc import Mapping
 from typing import Any, Final
 
-from attrs import evolve, fields, frozen
+from attrs import fields, frozen
+
+from dfs.core.records import evolve
 
 WISHES: Final[Mapping[str, float]] = {
     "put": 5.0,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from dfs.core import checking, folders, getting, putting, renaming, repairing
 from dfs.core.effects import Operation
@@ -23,6 +23,7 @@ from dfs.core.interface import Buffer
 from dfs.core.local import BytesContent
 from dfs.core.pipeline import Slot
 from dfs.core.putting import Making, PutItem
+from dfs.core.records import evolve
 from dfs.core.transfer import Vault
 from dfs.core.types import Entry, EntryKind, Outcome, Version
 from dfs.testing.simulation.checker import Seen
