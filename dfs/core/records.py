@@ -1,16 +1,16 @@
 """`frozen`, `define`, `field` and `evolve` as in attrs, at a fraction of what a command pays for its classes.
 
-attrs writes and compiles the methods of a class when it is defined, which takes as long as making a hundred
-objects. Here a class gets its slots at once. Its first objects are made by functions that suit every class;
-attrs gets to see it when it makes many, when somebody asks for its fields, or when it wants what only attrs
-can do: validators, converters, `order`. Whatever stage a class is in, it answers the same.
+attrs writes and compiles the methods of a class when it is defined, which takes 0.2 ms or more. Here a
+class gets its slots at once. Its first objects are made by functions that suit every class; attrs gets to see it when
+it has made many, when somebody asks for its fields, or when it wants what only attrs can do, such as
+validators. Whatever stage a class is in, it answers the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter
 from reprlib import recursive_repr
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 import attrs
 
@@ -55,16 +55,11 @@ __all__ = ["define", "described", "evolve", "field", "frozen"]
 
 Build = Callable[[type], type]
 OBJECTS_MAX: Final = 64  # made without attrs; then its methods, which are quicker, are worth writing
-_SIMPLE: Final = {
-    "default",
-    "factory",
-    "repr",
-    "eq",
-    "init",
-    "metadata",
-}  # options that attrs is not needed for
+_SIMPLE: Final = {"default", "factory", "repr", "eq", "init", "metadata"}  # options that need no attrs
 _OWN: Final = {"__dict__", "__weakref__", "__annotate__", "__annotate_func__", "__annotations_cache__"}
-_UNLIKE: Final = {"__attrs_pre_init__", "__setattr__", "__getstate__", "__setstate__"}  # what attrs looks for
+_STATE: Final = ("__getstate__", "__setstate__")  # for copies
+_UNLIKE: Final = {"__attrs_pre_init__", "__setattr__", *_STATE}  # what attrs looks for
+_ROOTS: Final = (object, Generic)
 _MISSING: Final = object()
 
 
@@ -107,7 +102,8 @@ _FOREIGN: Final[tuple[type, ...]] = (type(attrs.field()), type(attrs.Factory(lis
 def _decorated(cls: type | None, build: Build, options: Mapping[str, object], *, frozen: bool) -> object:
     def make(plain: type) -> type:
         base, *others = plain.__bases__
-        if others or "__init__" in plain.__dict__ or not (base is object or "__sketch__" in base.__dict__):
+        known = base in _ROOTS or "__sketch__" in base.__dict__
+        if others or not known or "__init__" in plain.__dict__:
             return build(_with_fields(plain))
         return _Sketch(plain, build, options, frozen=frozen).made
 
@@ -146,11 +142,12 @@ class _Sketch:
         self.body = {name: value for name, value in plain.__dict__.items() if name not in _OWN}
         self.body |= {"__annotations__": names, "__qualname__": plain.__qualname__}
         base = plain.__bases__[0]
-        self.base: _Sketch | None = None if base is object else base.__sketch__  # type: ignore[attr-defined]
-        slots = [name for name in names if not hasattr(base, name)] + ["__weakref__"] * (base is object)
+        self.base: _Sketch | None = None if base in _ROOTS else base.__sketch__  # type: ignore[attr-defined]
+        slots = [name for name in names if not hasattr(base, name)] + ["__weakref__"] * (base in _ROOTS)
         hollow = {name: value for name, value in self.body.items() if name not in names}
         hollow |= {"__slots__": tuple(slots), "__init__": self.beginning}
         hollow |= {"__attrs_attrs__": _Fields(self.finish), "__sketch__": self}
+        hollow |= {name: self._postponed(name) for name in _STATE if name not in hollow}
         self.made = type(plain)(plain.__name__, plain.__bases__, hollow)
 
     @cached_property
@@ -217,7 +214,6 @@ class _Sketch:
         shown = tuple(part.name for part in self.parts if part.options.get("repr", True))
         methods: dict[str, object] = {"__repr__": _printer(shown)}
         methods["__match_args__"] = () if keywords_only else tuple(part.name for part in told)
-        methods |= {name: self._postponed(name) for name in ("__getstate__", "__setstate__")}
         if self.options.get("eq", True):
             methods |= _comparing(tuple(part.name for part in self.parts if part.options.get("eq", True)))
             methods |= {} if frozen else {"__hash__": None}

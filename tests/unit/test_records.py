@@ -2,10 +2,11 @@
 
 import copy
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import attrs
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import given, settings, strategies as st
 
 from dfs.core import records
 from dfs.core.records import define, evolve, frozen
+
+T = TypeVar("T")
 
 
 def make(decorator: Any) -> tuple[type, type, type]:
@@ -370,11 +373,11 @@ def seen(cls: Any, values: list[Any], named: dict[str, Any]) -> list[Any]:
     ]
 
 
-@given(data=st.data(), stage=st.sampled_from(["first", "first", "many", "fields"]))
+@given(chosen=st.data(), stage=st.sampled_from(["first", "first", "many", "fields"]))
 @settings(max_examples=300, deadline=None)
-def test_every_stage_answers_as_attrs_does(data: st.DataObject, stage: str) -> None:
-    shape = data.draw(shapes())
-    values, named = data.draw(calls(shape))
+def test_every_stage_answers_as_attrs_does(chosen: st.DataObject, stage: str) -> None:
+    shape = chosen.draw(shapes())
+    values, named = chosen.draw(calls(shape))
     ours, theirs = shape.made(records, records.field), shape.made(attrs, attrs.field)
     if stage == "fields":
         assert [each.name for each in attrs.fields(ours)] == [each.name for each in attrs.fields(theirs)]
@@ -407,6 +410,13 @@ def test_what_is_made_often_gets_the_methods_of_attrs() -> None:
             assert (made.__init__.__qualname__ == f"{made.__qualname__}.__init__") is not quick
 
 
+def test_a_copy_may_be_the_first_object() -> None:
+    made: Any = make(frozen)[2]
+    copied = made.__new__(made)
+    copied.__setstate__({"name": "a", "body": b"", "seen": 3})
+    assert copied == made("a")
+
+
 def test_what_is_to_be_set_later_is_not_there_before() -> None:
     @define
     class Later:
@@ -419,3 +429,17 @@ def test_what_is_to_be_set_later_is_not_there_before() -> None:
         made.home  # noqa: B018 - what is tested
     made.home = "b"
     assert made.home == "b"
+
+
+def test_a_record_may_be_generic() -> None:
+    @frozen
+    class Box(Generic[T]):
+        content: T
+
+    made = Box[int](3)
+    assert made == Box(3) != Box(4)
+    assert repr(made) == "Box(content=3)"
+    assert not hasattr(made, "__dict__")
+    assert weakref.ref(made)() is made
+    assert [each.name for each in attrs.fields(Box)] == ["content"]
+    assert attrs.evolve(made, content=4) == Box(4)
