@@ -1,8 +1,8 @@
 """`frozen`, `define`, `field` and `evolve` as in attrs, at a fraction of what a command pays for its classes.
 
 attrs writes and compiles the methods of a class when it is defined, which takes 0.2 ms or more. Here a
-class gets its slots at once. Its first objects are made by functions that suit every class; attrs gets to see it when
-it has made many, when somebody asks for its fields, or when it wants what only attrs can do, such as
+class gets its slots at once. Its first objects are made by functions that suit every class; attrs gets to see
+it when it has made many, when somebody asks for its fields, or when it wants what only attrs can do, such as
 validators. Whatever stage a class is in, it answers the same.
 """
 
