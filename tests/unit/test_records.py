@@ -1,6 +1,8 @@
 """`records.frozen` answers as `attrs.frozen` does."""
 
 import copy
+import importlib
+import pkgutil
 import threading
 import weakref
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import attrs
 import pytest
 from hypothesis import given, settings, strategies as st
 
+import dfs.core
 from dfs.core import records
 from dfs.core.records import define, evolve, frozen
 
@@ -443,3 +446,17 @@ def test_a_record_may_be_generic() -> None:
     assert weakref.ref(made)() is made
     assert [each.name for each in attrs.fields(Box)] == ["content"]
     assert attrs.evolve(made, content=4) == Box(4)
+
+
+def test_no_class_of_attrs_has_a_field_that_only_records_know() -> None:
+    count = 0
+    for package in (dfs, dfs.core):
+        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if found.ispkg or found.name == "dfs.__main__":
+                continue
+            module = importlib.import_module(found.name)
+            for cls in filter(attrs.has, (each for each in vars(module).values() if isinstance(each, type))):
+                count += 1
+                described = {field.name: type(field.default) for field in attrs.fields(cls)}
+                assert records._Described not in described.values(), cls
+    assert count > 200
