@@ -56,9 +56,11 @@ __all__ = ["define", "described", "evolve", "field", "frozen"]
 Build = Callable[[type], type]
 OBJECTS_MAX: Final = 64  # made without attrs; then its methods, which are quicker, are worth writing
 _SIMPLE: Final = {"default", "factory", "repr", "eq", "init", "metadata"}  # options that need no attrs
+# What Python itself puts into a class: no other one is defined with it.
 _OWN: Final = {"__dict__", "__weakref__", "__annotate__", "__annotate_func__", "__annotations_cache__"}
 _STATE: Final = ("__getstate__", "__setstate__")  # for copies
-_UNLIKE: Final = {"__attrs_pre_init__", "__setattr__", *_STATE}  # what attrs looks for
+# Methods that attrs heeds and what is made without it does not.
+_HEEDED: Final = {"__attrs_pre_init__", "__setattr__", *_STATE}
 _ROOTS: Final = (object, Generic)
 _MISSING: Final = object()
 
@@ -136,6 +138,7 @@ class _Sketch:
         self.build = build
         self.options = options
         self.frozen = frozen
+        self.keywords_only = options.get("kw_only", False)
         self.untouched = [plain]
         self.beginning = self._beginning()
         self.names = names = plain.__annotations__
@@ -161,17 +164,15 @@ class _Sketch:
     def is_simple(self) -> bool:
         """Whether nothing is wanted that only attrs can do."""
         base = self.base
-        return (
-            self.options.keys() <= {"eq", "kw_only"}
-            and all(part.is_simple for part in self.parts)
-            and not self.body.keys() & _UNLIKE
-            and (base is None or (base.is_simple and self.kind == base.kind))
+        like_base = base is None or (
+            base.is_simple and (base.frozen, base.keywords_only) == (self.frozen, self.keywords_only)
         )
-
-    @property
-    def kind(self) -> tuple[bool, object]:
-        """What is the same for all fields, those of the base too."""
-        return self.frozen, self.options.get("kw_only", False)
+        return (
+            like_base
+            and self.options.keys() <= {"eq", "kw_only"}
+            and all(part.is_simple for part in self.parts)
+            and not self.body.keys() & _HEEDED
+        )
 
     def finish(self) -> None:
         """Have attrs write all methods. Several threads may be here."""
@@ -183,7 +184,7 @@ class _Sketch:
         except IndexError:  # attrs changes the class it reads: another thread at it makes the same of a copy
             own = type(self.made)(self.made.__name__, self.made.__bases__, body)
         done = self.build(_with_fields(own)).__dict__
-        skipped = {*self.names, "__annotations__", "__dict__", "__slots__", "__weakref__", "__init__"}
+        skipped = {*self.names, "__dict__", "__slots__", "__weakref__", "__init__"}
         _with_methods(self.made, {name: done[name] for name in done.keys() - skipped}, body)
         self.made.__init__ = done["__init__"]  # type: ignore[misc] # the last: who sees it finds all others
 
@@ -209,15 +210,14 @@ class _Sketch:
 
     def _dress(self) -> None:
         """Give the class methods that suit every class."""
-        frozen, keywords_only = self.kind
         told = [part for part in self.parts if part.is_argument]
         shown = tuple(part.name for part in self.parts if part.options.get("repr", True))
         methods: dict[str, object] = {"__repr__": _printer(shown)}
-        methods["__match_args__"] = () if keywords_only else tuple(part.name for part in told)
+        methods["__match_args__"] = () if self.keywords_only else tuple(part.name for part in told)
         if self.options.get("eq", True):
             methods |= _comparing(tuple(part.name for part in self.parts if part.options.get("eq", True)))
-            methods |= {} if frozen else {"__hash__": None}
-        if frozen:
+            methods |= {} if self.frozen else {"__hash__": None}
+        if self.frozen:
             methods |= {"__setattr__": _refuse, "__delattr__": _refuse}
         _with_methods(self.made, methods, self.body)
         self.made.__init__ = self._first([part.argument for part in told])  # type: ignore[misc] # the last, as above
@@ -231,7 +231,7 @@ class _Sketch:
 
     def _first(self, given: Sequence[str]) -> Callable[..., None]:
         """Return the `__init__` of the first objects; ``given``: its arguments."""
-        places = () if self.kind[1] else given
+        places = () if self.keywords_only else given
         known = frozenset(given)
         required = {part.argument for part in self.parts if part.is_argument and not part.has_default}
         setters = [
